@@ -1,0 +1,73 @@
+"""Entry point of the `nnsam` command: dispatch, error messages and exit codes.
+
+Exit codes: 0 done, 1 failed (one sentence on standard error says why), 2 wrong usage, 130 interrupted.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from nnsam import __version__
+from nnsam.errors import NnsamError
+
+# name -> (module, one line of help). Modules are imported only when their command is called, so that `nnsam --help`
+# stays quick; the modules in turn import torch and the like inside `run`.
+COMMANDS = {
+    "doctor": ("nnsam.cli.doctor", "check the installation: nnU-Net, trainers, SAM weights, CPU features, OpenVINO"),
+    "demo": ("nnsam.cli.demo", "train, predict and evaluate nnSAM on a small phantom data set, offline"),
+    "weights": ("nnsam.cli.weights", "status, fetch, import or verify the MobileSAM checkpoint"),
+    "warm-start": ("nnsam.cli.warm_start", "turn an nnU-Net checkpoint into a starting point for nnSAM training"),
+    "convert": ("nnsam.cli.convert", "turn data sets in other layouts into raw nnU-Net data sets"),
+    "evaluate": ("nnsam.cli.evaluate", "Dice and surface distances of predictions against references"),
+    "bench": ("nnsam.cli.bench", "measure speed as ratios, side by side in one process"),
+}
+
+
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Builds the parser; only the module of `command` is imported."""
+    parser = argparse.ArgumentParser(
+        prog="nnsam",
+        description="Segment Anything encoders, level-set heads and box prompts for nnU-Net v2.",
+        epilog="Training and prediction use nnU-Net's own commands, e.g.: nnUNetv2_train 1 2d 0 -tr nnSAMTrainer",
+    )
+    parser.add_argument("--version", action="version", version=f"nnsam {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (module_name, summary) in COMMANDS.items():
+        if name != command:
+            subparsers.add_parser(name, help=summary, add_help=False)
+            continue
+        module = importlib.import_module(module_name)
+        subparser = subparsers.add_parser(
+            name,
+            help=summary,
+            description=(module.__doc__ or summary).strip(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(subparser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    command = next((word for word in argv if not word.startswith("-")), None)
+    args = build_parser(command).parse_args(argv)
+    try:
+        return int(importlib.import_module(COMMANDS[args.command][0]).run(args))
+    except NnsamError as error:
+        if os.environ.get("NNSAM_TRACEBACK"):
+            raise
+        print(f"nnsam {args.command}: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `nnsam ... | head`: the reader has gone, which is no failure of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print(f"nnsam {args.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

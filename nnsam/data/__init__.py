@@ -1,0 +1,1 @@
+"""Data sets: a synthetic phantom, converters to raw nnU-Net data sets, overlays."""

@@ -1,0 +1,25 @@
+"""Shared fixtures: the optional folder with real data, small things that many tests need."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# The development machines keep real images and golden outputs beside the checkout; a user's clone has none.
+SHARED = Path(os.environ.get("NNSAM_TEST_DATA", Path(__file__).resolve().parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real data and golden outputs; tests that need it are skipped where it is absent."""
+    if not (SHARED / "fixtures").is_dir():
+        pytest.skip("the folder with real data and golden outputs is absent (set NNSAM_TEST_DATA to it)")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch, tmp_path):
+    """No test sees the user's cache, weights or offline switch."""
+    for name in ("NNSAM_WEIGHTS", "NNSAM_OFFLINE", "NNSAM_CPU_PRECISION", "NNSAM_CPU_ENCODER", "NNSAM_TRACEBACK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NNSAM_HOME", str(tmp_path / "nnsam_home"))

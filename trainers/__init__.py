@@ -1,0 +1,1 @@
+"""Folder that nnU-Net scans for trainers; installed as `nnsam.trainers`."""
