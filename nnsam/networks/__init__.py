@@ -1,1 +1,23 @@
-"""TODO."""
+"""Networks: MobileSAM's encoder, its fusion with nnU-Net's U-Nets, heads.
+
+Names are imported on first use (PEP 562), so that light modules of this package do not pull torch.
+"""
+
+import importlib
+
+_EXPORTS = {
+    "BottleneckFusion": "nnsam.networks.fusion",
+    "FusedUNet": "nnsam.networks.fused_unet",
+    "LevelSetHead": "nnsam.networks.level_set_head",
+    "MobileSAMEncoder": "nnsam.networks.mobile_sam",
+    "SAMBranch": "nnsam.networks.sam_branch",
+    "SAMInput": "nnsam.networks.sam_input",
+    "build_nnsam_unet": "nnsam.networks.build",
+}
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name: str):
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

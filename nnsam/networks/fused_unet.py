@@ -1,0 +1,99 @@
+"""nnU-Net's U-Net with a frozen SAM branch fused at the bottleneck and a level-set head."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from nnsam.errors import InputError
+from nnsam.networks.fusion import BottleneckFusion
+from nnsam.networks.level_set_head import LevelSetHead
+from nnsam.networks.sam_branch import SAMBranch
+
+
+class FusedUNet(nn.Module):
+    """Wraps a U-Net of dynamic_network_architectures (plain or residual encoder, 2D).
+
+    ``encoder`` and ``decoder`` are the U-Net's own modules under their own names, hence the keys of an nnU-Net checkpoint
+    are a subset of this network's.
+
+    Forward, with n the number of resolution stages:
+
+    - ``decoder.deep_supervision`` on (training): a list of n - 1 logits, (B, C, H, W) first, then halved step by step,
+      and, with a level-set head, (B, K, H, W) squashed signed distances as the last element;
+    - off (prediction): the logits (B, C, H, W) alone. The level-set head is not computed.
+
+    Args:
+        unet: has `encoder` (returns skips, the last one is the bottleneck) and `decoder`.
+        sam: the frozen branch, or None for a network without SAM.
+        level_sets: number of level sets (foreground classes or regions); 0 builds no head.
+
+    Attributes:
+        cpu_autocast: run the trainable part in bfloat16 on the CPU; see :mod:`nnsam.training.cpu_acceleration`.
+    """
+
+    cpu_autocast = False
+
+    def __init__(self, unet: nn.Module, sam: SAMBranch | None = None, level_sets: int = 0):
+        super().__init__()
+        self.encoder = unet.encoder
+        self.decoder = unet.decoder
+        self.sam = sam
+        self.fusion = self.build_fusion() if sam is not None else None
+        features = self.decoder.seg_layers[-1].in_channels
+        self.level_set_head = LevelSetHead(features, level_sets) if level_sets else None
+
+    def build_fusion(self) -> nn.Module:
+        """Returns the module that joins bottleneck and embedding."""
+        return BottleneckFusion(self.encoder.output_channels[-1])
+
+    def fuse(self, skips: list[Tensor], embedding: Tensor) -> list[Tensor]:
+        """Returns the skips with the embedding fused into the deepest one."""
+        return [*skips[:-1], self.fusion(skips[-1], embedding)]
+
+    def forward(self, patch: Tensor) -> Tensor | list[Tensor]:
+        """Segments (B, C, H, W); see the class for what is returned when."""
+        self._refuse_nonfinite(patch)
+        with self._autocast(patch):
+            embedding = self.sam(patch) if self.sam is not None else None
+            skips = list(self.encoder(patch))
+            if embedding is not None:
+                skips = self.fuse(skips, embedding)
+            logits, features = self._decode(skips)
+        if self.cpu_autocast and patch.device.type == "cpu":
+            logits = [output.float() for output in logits]
+        if not self.decoder.deep_supervision:
+            return logits[0]
+        if self.level_set_head is not None:
+            logits.append(self.level_set_head(features))
+        return logits
+
+    def _decode(self, skips: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Runs nnU-Net's decoder; returns its logits, finest first, and its last features.
+
+        UNetDecoder.forward keeps the features to itself; its steps are repeated here with its own modules.
+        """
+        decoder = self.decoder
+        logits, x, last = [], skips[-1], len(decoder.stages) - 1
+        for index, (upsample, stage) in enumerate(zip(decoder.transpconvs, decoder.stages, strict=True)):
+            x = stage(torch.cat((upsample(x), skips[-(index + 2)]), dim=1))
+            if decoder.deep_supervision:
+                logits.append(decoder.seg_layers[index](x))
+            elif index == last:
+                logits.append(decoder.seg_layers[-1](x))
+        return logits[::-1], x
+
+    def _autocast(self, patch: Tensor) -> AbstractContextManager:
+        if self.cpu_autocast and patch.device.type == "cpu":
+            return torch.autocast("cpu", dtype=torch.bfloat16)
+        return nullcontext()
+
+    def _refuse_nonfinite(self, patch: Tensor) -> None:
+        # One NaN pixel makes a whole prediction background without a word. Training checks on the CPU, before the
+        # transfer to the device (nnsam.training), and needs no synchronisation here.
+        if not self.training and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+            if not torch.isfinite(patch).all():
+                raise InputError(
+                    "an image contains NaN or infinite values (found after nnU-Net's normalisation), so nothing can be "
+                    "predicted; expected finite intensities: replace these values in the image file"
+                )

@@ -1,0 +1,29 @@
+"""Regression head for level sets, beside the segmentation head."""
+
+import torch
+from torch import Tensor, nn
+
+
+class LevelSetHead(nn.Module):
+    """Predicts one squashed signed distance per foreground class: (B, F, H, W) features -> (B, K, H, W) in (-1, 1).
+
+    Negative inside, zero on the boundary, tanh(distance / band). It reads the decoder's last features, as nnU-Net's
+    segmentation layer does (dual-head decoder, nnSAM, arXiv 2309.16967v3), and is used in training only.
+    Computed in float32 also under autocast: differences of neighbouring values make the curvature.
+
+    Attributes:
+        skip: number of leading outputs that are not returned (1 where the first class is the background).
+    """
+
+    skip = 0
+
+    def __init__(self, features: int, classes: int):
+        super().__init__()
+        self.regress = nn.Conv2d(features, classes, kernel_size=1)
+        nn.init.normal_(self.regress.weight, std=0.01)
+        nn.init.zeros_(self.regress.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps (B, F, H, W) to (B, K - skip, H, W), float32."""
+        with torch.autocast(features.device.type, enabled=False):
+            return torch.tanh(self.regress(features.float())[:, self.skip :])

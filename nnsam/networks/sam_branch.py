@@ -1,0 +1,83 @@
+"""The frozen SAM branch of a network: input adaptation, encoder, and a record of its weights' origin."""
+
+import hashlib
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from nnsam.errors import NnsamWarning
+from nnsam.networks.mobile_sam import MobileSAMEncoder
+from nnsam.networks.provenance import Provenance
+from nnsam.networks.sam_input import SAMInput
+
+
+class SAMBranch(nn.Module):
+    """(B, C, H, W) patch -> (B, 256, size/16, size/16) embedding, without gradient.
+
+    The encoder is part of the state dict, so a checkpoint needs no extra file. Loading a state dict whose encoder is
+    random warns, unless `random_by_design`.
+
+    Args:
+        encoder: the frozen encoder.
+        size: side of the square image that the encoder gets.
+        provenance: origin of the encoder's weights; computed as "random" where it is not given.
+        random_by_design: the network is the control with a random encoder, so nothing needs a warning.
+
+    Attributes:
+        runtime: if set, computes the embedding in place of the encoder: SAM-normalised (B, 3, size, size) -> embedding.
+            Not part of the state; see :class:`nnsam.networks.openvino_encoder.OpenVINOEncoder`.
+    """
+
+    runtime: Callable[[Tensor], Tensor] | None = None
+
+    def __init__(
+        self,
+        encoder: MobileSAMEncoder,
+        size: int = 1024,
+        provenance: Provenance | None = None,
+        random_by_design: bool = False,
+    ):
+        super().__init__()
+        self.prepare = self.build_input(size)
+        self.encoder = encoder
+        self.random_by_design = random_by_design
+        self.register_buffer("origin", (provenance or Provenance("random", digest(encoder))).to_tensor())
+        self.register_load_state_dict_post_hook(lambda module, _: module.warn_if_random())
+
+    def build_input(self, size: int) -> nn.Module:
+        """Returns the module that makes the encoder's input."""
+        return SAMInput(size)
+
+    @property
+    def provenance(self) -> Provenance:
+        """Origin of the weights that are in the encoder now."""
+        return Provenance.from_tensor(self.origin)
+
+    def load_encoder(self, state: dict[str, Tensor], provenance: Provenance) -> None:
+        """Replaces the encoder's weights, strictly, and records where they come from."""
+        self.encoder.load_state_dict(state, strict=True)
+        self.origin.copy_(provenance.to_tensor())
+
+    def warn_if_random(self) -> None:
+        """Warns where the weights are random though the network is meant to carry SAM's."""
+        if self.provenance.kind == "random" and not self.random_by_design:
+            warnings.warn("this network's SAM branch has RANDOM weights, not SAM's", NnsamWarning, stacklevel=2)
+
+    # The frozen part gains nothing from being traced together with the rest, and a graph break here is cheap.
+    @torch.compiler.disable
+    def forward(self, patch: Tensor) -> Tensor:
+        """Computes the embedding of a patch in nnU-Net's normalisation."""
+        with torch.no_grad():
+            image = self.prepare(patch)
+            return self.encoder(image) if self.runtime is None else self.runtime(image)
+
+
+def digest(module: nn.Module) -> str:
+    """Returns the SHA-256 over the names and bytes of all tensors of a module, in order."""
+    total = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        total.update(name.encode())
+        total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()

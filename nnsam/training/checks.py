@@ -1,0 +1,81 @@
+"""Checks before nnU-Net's trainer writes anything: versions, configuration, fold."""
+
+import json
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from nnsam.errors import InputError, SetupError
+
+
+def release(text: str) -> tuple[int, ...]:
+    """Returns the leading numbers of a version, e.g. (2, 8, 1) of "2.8.1+cpu"."""
+    numbers = []
+    for part in text.split("+")[0].split("."):
+        if not part.isdigit():
+            break
+        numbers.append(int(part))
+    return tuple(numbers)
+
+
+def check_versions() -> None:
+    """Raises SetupError where nnU-Net or torch is one that this package does not work with."""
+    for package, found_fits, expected in (
+        ("nnunetv2", lambda v: (2, 8, 1) <= v < (2, 9), ">=2.8.1,<2.9"),
+        ("torch", lambda v: v >= (2, 3) and v[:2] != (2, 9), ">=2.3,!=2.9.*"),
+    ):
+        try:
+            found = version(package)
+        except PackageNotFoundError:
+            raise SetupError(f'{package} is not installed; install it with: pip install "{package}{expected}"') from None
+        if not found_fits(release(found)):
+            raise SetupError(f'found {package} {found}, expected {expected}; run: pip install "{package}{expected}"')
+
+
+def check_configuration(plans: dict[str, Any], configuration: str, trainer: str) -> None:
+    """Raises InputError unless the configuration is a 2D one without cascade, whose patch fits the encoder."""
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    from nnsam.networks.mobile_sam import STRIDE
+
+    known = plans["configurations"]
+    if configuration not in known:
+        raise InputError(f"the plans have no configuration {configuration!r}; they have {', '.join(sorted(known))}")
+    settings = PlansManager(plans).get_configuration(configuration)
+    patch = list(settings.patch_size)
+    if len(patch) != 2:
+        raise InputError(
+            f"{trainer} works on 2D slices for now, but configuration {configuration!r} is {len(patch)}D: use 2d"
+        )
+    if settings.previous_stage_name is not None:
+        raise InputError(f"{trainer} does not work in a cascade, but {configuration!r} has a previous stage: use 2d")
+    if min(patch) < STRIDE:
+        raise InputError(
+            f"the patch of configuration {configuration!r} is {patch[0]} x {patch[1]} pixels, smaller than the SAM "
+            f"encoder's stride of {STRIDE}; use images of at least {STRIDE} x {STRIDE} pixels"
+        )
+
+
+def check_fold(fold: int | str, preprocessed: Path | None, dataset_json: dict[str, Any]) -> None:
+    """Raises InputError where the fold does not exist; nnU-Net would go on with a random split instead.
+
+    Args:
+        fold: number, or "all".
+        preprocessed: the data set's preprocessed folder; None skips the check.
+        dataset_json: for the number of training cases, where there is no splits_final.json yet.
+    """
+    if fold == "all" or preprocessed is None:
+        return
+    splits_file = preprocessed / "splits_final.json"
+    if splits_file.is_file():
+        folds, origin = len(json.loads(splits_file.read_text())), f"{splits_file.name} of {preprocessed.name}"
+    else:
+        folds, origin = 5, "nnU-Net's default split"
+        cases = int(dataset_json.get("numTraining", folds))
+        if cases < folds:
+            raise InputError(
+                f"{preprocessed.name} has {cases} training cases, too few for nnU-Net's default split into {folds} folds; "
+                f"use fold 'all', or write your own splits_final.json"
+            )
+    if not 0 <= int(fold) < folds:
+        raise InputError(f"fold {fold} does not exist: {origin} has folds 0 to {folds - 1}; use one of them, or 'all'")

@@ -1,0 +1,129 @@
+"""Training on the CPU at the speed that the processor offers.
+
+nnU-Net trains in float32 on the CPU. On processors with bfloat16 instructions (AVX-512 BF16, AMX) the U-Net runs under
+autocast, and the frozen encoder, which needs no gradient, through OpenVINO. Both can be switched by environment variables:
+
+- ``NNSAM_CPU_PRECISION``: ``auto`` (default: bfloat16 where the processor has it), ``bfloat16`` or ``float32``;
+- ``NNSAM_CPU_ENCODER``: ``auto`` (default: whichever is quicker, tried at the start of the training), ``openvino`` or ``torch``.
+
+They change the speed of a training and roundings, nothing that a checkpoint has to know. Validation at the end of a
+training and ``nnUNetv2_predict`` always compute in float32 with PyTorch.
+"""
+
+import os
+import time
+import warnings
+from collections.abc import Callable
+
+import torch
+
+from nnsam.errors import InputError, NnsamWarning, SetupError
+from nnsam.networks.fused_unet import FusedUNet
+from nnsam.networks.openvino_encoder import TOLERANCE, OpenVINOEncoder
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+ENCODERS = ("auto", "openvino", "torch")
+
+
+def setting(variable: str, choices: tuple[str, ...]) -> str:
+    """Reads an environment variable that has to be one of `choices`; the first one is the default."""
+    value = os.environ.get(variable, "").strip().lower() or choices[0]
+    if value not in choices:
+        raise InputError(f"{variable}={value!r} is unknown; expected one of {', '.join(choices)}")
+    return value
+
+
+def has_bfloat16() -> bool:
+    """Tells whether this processor computes in bfloat16 (AVX-512 BF16 or AMX), as OpenVINO reports it."""
+    try:
+        import openvino
+    except ImportError:
+        return False
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def cpu_precision() -> str:
+    """Returns "float32" or "bfloat16" for training on this processor."""
+    value = setting("NNSAM_CPU_PRECISION", PRECISIONS)
+    if value == "auto":
+        return "bfloat16" if has_bfloat16() else "float32"
+    if value == "bfloat16" and not has_bfloat16():
+        warnings.warn(
+            "NNSAM_CPU_PRECISION=bfloat16 on a processor without bfloat16 instructions: training will be slow",
+            NnsamWarning,
+            stacklevel=2,
+        )
+    return value
+
+
+class CPUAcceleration:
+    """Switches a network between the fast way (training) and the exact one (float32, PyTorch).
+
+    Args:
+        network: changed in place by :meth:`enable` and :meth:`disable`; its weights are not.
+        patch: an example of what the network gets, (B, C, H, W); it decides what is quicker.
+        log: receives one line that says what was chosen.
+    """
+
+    def __init__(self, network: FusedUNet, patch: torch.Tensor, log: Callable[[str], object]):
+        self._network = network
+        self._bfloat16 = cpu_precision() == "bfloat16"
+        self._runtime: Callable[[torch.Tensor], torch.Tensor] | None = None
+        log(f"nnsam: training on the CPU in {'bfloat16 (autocast)' if self._bfloat16 else 'float32'}")
+        if network.sam is not None:
+            self._choose_runtime(network.sam, patch, log)
+
+    def enable(self) -> None:
+        """Switches to the fast way."""
+        self._network.cpu_autocast = self._bfloat16
+        if self._network.sam is not None:
+            self._network.sam.runtime = self._runtime
+
+    def disable(self) -> None:
+        """Switches to float32 in PyTorch."""
+        self._network.cpu_autocast = False
+        if self._network.sam is not None:
+            self._network.sam.runtime = None
+
+    def _choose_runtime(self, sam, patch: torch.Tensor, log: Callable[[str], object]) -> None:
+        wanted = setting("NNSAM_CPU_ENCODER", ENCODERS)
+        if wanted == "torch":
+            return
+        precision = "bf16" if self._bfloat16 else "f32"
+        image = sam.prepare(patch)
+        try:
+            runtime = OpenVINOEncoder(sam.encoder, precision, threads=torch.get_num_threads())
+        except SetupError as error:
+            if wanted == "openvino":
+                raise
+            log(f"nnsam: SAM encoder in PyTorch ({error})")
+            return
+        difference = runtime.relative_difference(image)
+        if not difference <= TOLERANCE[precision]:  # also true for NaN
+            message = f"OpenVINO's {precision} embedding differs from PyTorch's by {difference:.1%} (RMS)"
+            if wanted == "openvino":
+                raise SetupError(f"{message}, more than {TOLERANCE[precision]:.1%}; unset NNSAM_CPU_ENCODER")
+            log(f"nnsam: SAM encoder in PyTorch, because {message}")
+            return
+        quick, slow = seconds(lambda: runtime(image)), seconds(lambda: self._in_torch(sam.encoder, image))
+        use = wanted == "openvino" or quick < slow
+        self._runtime = runtime if use else None
+        log(
+            f"nnsam: SAM encoder in {'OpenVINO' if use else 'PyTorch'}; per batch OpenVINO {precision} {quick:.3f} s, "
+            f"PyTorch {slow:.3f} s; OpenVINO differs by {difference:.2e} (relative RMS)"
+        )
+
+    def _in_torch(self, encoder, image: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._bfloat16):
+            return encoder(image)
+
+
+def seconds(function: Callable[[], object], repeats: int = 2) -> float:
+    """Returns the shortest time of some calls after a first one that is not counted."""
+    function()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times)

@@ -1,0 +1,53 @@
+"""Keeps the parts of the loss per epoch, in a JSON file and a picture beside nnU-Net's progress.png."""
+
+import json
+import os
+from pathlib import Path
+
+JSON_NAME = "loss_parts.json"
+PNG_NAME = "loss_parts.png"
+
+
+class LossHistory:
+    """Means per epoch of the loss's parts, for training and validation.
+
+    Args:
+        folder: nnU-Net's output folder of the fold.
+        start_epoch: first epoch of this run; what the files hold of earlier epochs is kept, later ones are dropped
+            (a resumed training repeats them).
+    """
+
+    def __init__(self, folder: str | Path, start_epoch: int = 0):
+        self.folder = Path(folder)
+        self.epochs: list[dict] = []
+        path = self.folder / JSON_NAME
+        if start_epoch and path.is_file():
+            self.epochs = [entry for entry in json.loads(path.read_text()) if entry["epoch"] < start_epoch]
+
+    def add(self, epoch: int, train: dict[str, float], validation: dict[str, float]) -> None:
+        """Appends one epoch and rewrites both files."""
+        self.epochs.append({"epoch": epoch, "train": train, "validation": validation})
+        self._replace(JSON_NAME, lambda path: path.write_text(json.dumps(self.epochs, indent=1)))
+        self._replace(PNG_NAME, self.plot)
+
+    def plot(self, path: str | Path) -> None:
+        """Draws one panel per part, training and validation over epochs."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        parts = list(self.epochs[-1]["train"])
+        figure = Figure(figsize=(5 * len(parts), 4), layout="constrained")
+        FigureCanvasAgg(figure)
+        for axes, part in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
+            for phase in ("train", "validation"):
+                points = [(entry["epoch"], entry[phase][part]) for entry in self.epochs if part in entry[phase]]
+                axes.plot(*zip(*points, strict=True), marker="." if len(points) < 50 else None, label=phase)
+            axes.set(title=part.replace("_", " "), xlabel="epoch")
+            axes.grid(alpha=0.3)
+            axes.legend()
+        figure.savefig(path, dpi=80, format="png")
+
+    def _replace(self, name: str, write) -> None:
+        temporary = self.folder / f".{name}.tmp"
+        write(temporary)
+        os.replace(temporary, self.folder / name)

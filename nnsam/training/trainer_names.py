@@ -1,0 +1,93 @@
+"""Trainer names that carry options: ``nnSAM<Variant>Trainer[_<N>epochs][_<M>iters][_sam<S>][_seed<K>]``.
+
+nnU-Net stores the trainer's name in checkpoints and rebuilds the network from it on any machine. Options in the name
+therefore need no environment variable, no configuration file, and cannot be forgotten.
+"""
+
+import importlib
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from nnsam.errors import InputError
+
+if TYPE_CHECKING:
+    from nnsam.training.sam_trainer import nnSAMTrainer
+
+TRAINERS = {
+    "nnSAMTrainer": "nnsam.training.sam_trainer",
+    "nnSAMNoLevelSetTrainer": "nnsam.training.variants",
+    "nnSAMLevelSetOnlyTrainer": "nnsam.training.variants",
+    "nnSAMRandomEncoderTrainer": "nnsam.training.variants",
+    "nnSAMLegacyTrainer": "nnsam.training.legacy_trainer",
+}
+
+# option -> (pattern, attribute of the trainer, smallest value)
+_OPTIONS = {
+    "<N>epochs": (re.compile(r"(\d+)epochs"), "epochs", 1),
+    "<M>iters": (re.compile(r"(\d+)iters"), "iterations", 1),
+    "sam<S>": (re.compile(r"sam(\d+)"), "sam_size", 32),
+    "seed<K>": (re.compile(r"seed(\d+)"), "seed", 0),
+}
+
+
+def parse_options(name: str) -> tuple[str, dict[str, int]]:
+    """Splits a trainer's name into the name without options and the options' values.
+
+    Raises:
+        InputError: an option is unknown, given twice, or has an impossible value.
+
+    Example:
+        >>> parse_options("nnSAMTrainer_2epochs_sam256")
+        ('nnSAMTrainer', {'epochs': 2, 'sam_size': 256})
+    """
+    base, *words = name.split("_")
+    values: dict[str, int] = {}
+    for word in words:
+        for pattern, attribute, smallest in _OPTIONS.values():
+            match = pattern.fullmatch(word)
+            if match is None:
+                continue
+            if attribute in values:
+                raise InputError(f"trainer name {name!r} gives option {word!r} twice; give it once")
+            value = int(match[1])
+            if value < smallest:
+                raise InputError(f"trainer name {name!r}: option {word!r} has to be at least {smallest}")
+            values[attribute] = value
+            break
+        else:
+            raise InputError(
+                f"trainer name {name!r} has the unknown option {word!r}; "
+                f"known options are {', '.join('_' + option for option in _OPTIONS)}"
+            )
+    if values.get("sam_size", 32) % 32:
+        raise InputError(f"trainer name {name!r}: the SAM input size {values['sam_size']} is no multiple of 32")
+    return base, values
+
+
+@lru_cache(maxsize=None)
+def trainer_class(name: str) -> "type[nnSAMTrainer]":
+    """Returns the trainer class of a name, made on the fly where the name has options; always the same object.
+
+    Raises:
+        LookupError: no trainer of this package has that name.
+        InputError: a trainer of this package, but with options that do not fit.
+    """
+    base_name = name.split("_")[0]
+    if base_name not in TRAINERS:
+        raise LookupError(f"unknown trainer {name!r}; this package has {', '.join(TRAINERS)}")
+    base_name, options = parse_options(name)
+    base = getattr(importlib.import_module(TRAINERS[base_name]), base_name)
+    if not options:
+        return base
+    if "sam_size" in options and not base.use_sam:
+        raise InputError(f"trainer name {name!r} sets the SAM input size, but {base_name} has no SAM branch")
+    # The module is this one, whose __getattr__ finds the class again: pickles hold a class's module and name.
+    return type(name, (base,), {"__module__": __name__, "__doc__": base.__doc__, **options})
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        return trainer_class(name)
+    except (LookupError, InputError) as error:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from error

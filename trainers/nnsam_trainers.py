@@ -1,0 +1,19 @@
+"""The one module that nnU-Net scans for this package's trainers; everything in it is lazy.
+
+nnU-Net asks this module for whatever trainer it looks for, also for other people's, so nothing is imported unless the
+name is one of ours. nnU-Net removes modules of this folder from ``sys.modules`` after each look-up; the classes
+live in ``nnsam.training``, hence stay the same objects and can be pickled.
+"""
+
+
+def __getattr__(name):
+    if not name.startswith("nnSAM"):
+        raise AttributeError(name)
+    from nnsam.training.one_sentence_errors import install
+    from nnsam.training.trainer_names import trainer_class
+
+    install()
+    try:
+        return trainer_class(name)
+    except LookupError as error:
+        raise AttributeError(str(error)) from None
