@@ -54,6 +54,11 @@ def architecture_of(plans: Mapping[str, Any], configuration: str) -> Mapping[str
     entry = configurations[configuration]
     while "architecture" not in entry and "inherits_from" in entry:
         entry = configurations[entry["inherits_from"]]
+    if "architecture" not in entry:
+        raise InputError(
+            f"configuration {configuration!r} of the plans describes no architecture, as plans of nnU-Net before 2.4; "
+            f"run nnUNetv2_plan_experiment again"
+        )
     architecture = entry["architecture"]
     if not architecture["arch_kwargs"]["conv_op"].endswith("Conv2d"):
         raise InputError(

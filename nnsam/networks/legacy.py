@@ -6,6 +6,8 @@ all convolutions are initialised anew after the encoder's weights were loaded, a
 layers of the encoder are left in training mode.
 """
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import StackedConvBlocks
@@ -47,6 +49,8 @@ class LegacyMobileSAMEncoder(MobileSAMEncoder):
 class LegacySAMBranch(SAMBranch):
     """The branch whose encoder is damaged on loading."""
 
+    may_use_runtime = False  # in training its BatchNorm layers normalise by the batch and keep statistics
+
     def __init__(self, encoder: MobileSAMEncoder, *args, **kwargs):
         legacy = LegacyMobileSAMEncoder()
         legacy.load_state_dict(encoder.state_dict())
@@ -56,10 +60,16 @@ class LegacySAMBranch(SAMBranch):
         """Returns the resizing without SAM's normalisation."""
         return LegacyInput(size)
 
-    def reinitialize_convolutions(self) -> None:
-        """Overwrites every convolution with He initialisation, as `network.apply(InitWeights_He(1e-2))` does."""
-        self.encoder.apply(InitWeights_He(1e-2))
-        self.encoder.clear_cache()
+    def reinitialize_convolutions(self, seed: int = 0) -> None:
+        """Overwrites every convolution with He initialisation, as `network.apply(InitWeights_He(1e-2))` does.
+
+        The values depend on `seed` alone: the processes of a distributed training do not exchange frozen weights.
+        """
+        encoder = copy.deepcopy(self.encoder).cpu()
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            encoder.apply(InitWeights_He(1e-2))
+        self.encoder.load_state_dict(encoder.state_dict())
 
 
 class LegacyFusedUNet(FusedUNet):

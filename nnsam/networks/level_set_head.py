@@ -19,11 +19,12 @@ class LevelSetHead(nn.Module):
 
     def __init__(self, features: int, classes: int):
         super().__init__()
-        self.regress = nn.Conv2d(features, classes, kernel_size=1)
-        nn.init.normal_(self.regress.weight, std=0.01)
-        nn.init.zeros_(self.regress.bias)
+        # The name says to nnU-Net's -pretrained_weights that this is an output layer, whose size follows the classes.
+        self.seg_layers = nn.Conv2d(features, classes, kernel_size=1)
+        nn.init.normal_(self.seg_layers.weight, std=0.01)
+        nn.init.zeros_(self.seg_layers.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (B, F, H, W) to (B, K - skip, H, W), float32."""
         with torch.autocast(features.device.type, enabled=False):
-            return torch.tanh(self.regress(features.float())[:, self.skip :])
+            return torch.tanh(self.seg_layers(features.float())[:, self.skip :])

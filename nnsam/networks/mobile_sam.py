@@ -78,7 +78,7 @@ class MobileSAMEncoder(nn.Module):
         initialisation sets the last BatchNorm of each residual block to zero, which blocks those branches).
         """
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs, too
             encoder = cls()
             for module in encoder.modules():
                 if isinstance(module, nn.Conv2d):
@@ -91,8 +91,7 @@ class MobileSAMEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Encodes (B, 3, H, W) to (B, 256, H/16, W/16); H and W are multiples of 32."""
-        height, width = image.shape[-2:]
-        if image.ndim != 4 or image.shape[1] != 3 or height % SIZE_MULTIPLE or width % SIZE_MULTIPLE or not height:
+        if image.ndim != 4 or image.shape[1] != 3 or any(side % SIZE_MULTIPLE or not side for side in image.shape[2:]):
             raise InputError(
                 f"the MobileSAM encoder takes images of shape (B, 3, H, W) with H and W multiples of {SIZE_MULTIPLE}; "
                 f"found {tuple(image.shape)}"

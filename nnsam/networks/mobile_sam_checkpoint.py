@@ -59,7 +59,9 @@ def encoder_state(tensors: Mapping[str, "torch.Tensor"], source: str = "the chec
 
     if any(key.startswith(PREFIX) for key in tensors):
         tensors = {key[len(PREFIX) :]: value for key, value in tensors.items() if key.startswith(PREFIX)}
-    state = {timm_name(key): value for key, value in tensors.items() if not UNUSED.search(key) and not DERIVED.search(key)}
+    state = {
+        timm_name(key): value for key, value in tensors.items() if not UNUSED.search(key) and not DERIVED.search(key)
+    }
     shapes = expected_shapes()
     missing = [key for key in shapes if key not in state]
     unknown = [key for key in state if key not in shapes]

@@ -13,6 +13,9 @@ from nnsam.networks.provenance import Provenance
 from nnsam.networks.sam_input import SAMInput
 
 
+_WARNED: set[Provenance] = set()
+
+
 class SAMBranch(nn.Module):
     """(B, C, H, W) patch -> (B, 256, size/16, size/16) embedding, without gradient.
 
@@ -28,9 +31,11 @@ class SAMBranch(nn.Module):
     Attributes:
         runtime: if set, computes the embedding in place of the encoder: SAM-normalised (B, 3, size, size) -> embedding.
             Not part of the state; see :class:`nnsam.networks.openvino_encoder.OpenVINOEncoder`.
+        may_use_runtime: the encoder computes the same in training as in evaluation, so that a runtime can replace it.
     """
 
     runtime: Callable[[Tensor], Tensor] | None = None
+    may_use_runtime = True
 
     def __init__(
         self,
@@ -61,8 +66,10 @@ class SAMBranch(nn.Module):
         self.origin.copy_(provenance.to_tensor())
 
     def warn_if_random(self) -> None:
-        """Warns where the weights are random though the network is meant to carry SAM's."""
-        if self.provenance.kind == "random" and not self.random_by_design:
+        """Warns where the weights are random though the network is meant to carry SAM's; once per encoder."""
+        # nnU-Net loads the weights again for every case that it predicts.
+        if self.provenance.kind == "random" and not self.random_by_design and self.provenance not in _WARNED:
+            _WARNED.add(self.provenance)
             warnings.warn("this network's SAM branch has RANDOM weights, not SAM's", NnsamWarning, stacklevel=2)
 
     # The frozen part gains nothing from being traced together with the rest, and a graph break here is cheap.

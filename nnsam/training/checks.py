@@ -27,7 +27,9 @@ def check_versions() -> None:
         try:
             found = version(package)
         except PackageNotFoundError:
-            raise SetupError(f'{package} is not installed; install it with: pip install "{package}{expected}"') from None
+            raise SetupError(
+                f'{package} is not installed; install it with: pip install "{package}{expected}"'
+            ) from None
         if not found_fits(release(found)):
             raise SetupError(f'found {package} {found}, expected {expected}; run: pip install "{package}{expected}"')
 

@@ -33,6 +33,12 @@ def setting(variable: str, choices: tuple[str, ...]) -> str:
     return value
 
 
+def check_settings() -> None:
+    """Raises InputError where an environment variable of this module has an unknown value."""
+    setting("NNSAM_CPU_PRECISION", PRECISIONS)
+    setting("NNSAM_CPU_ENCODER", ENCODERS)
+
+
 def has_bfloat16() -> bool:
     """Tells whether this processor computes in bfloat16 (AVX-512 BF16 or AMX), as OpenVINO reports it."""
     try:
@@ -87,7 +93,7 @@ class CPUAcceleration:
 
     def _choose_runtime(self, sam, patch: torch.Tensor, log: Callable[[str], object]) -> None:
         wanted = setting("NNSAM_CPU_ENCODER", ENCODERS)
-        if wanted == "torch":
+        if wanted == "torch" or not sam.may_use_runtime:
             return
         precision = "bf16" if self._bfloat16 else "f32"
         image = sam.prepare(patch)

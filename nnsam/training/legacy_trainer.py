@@ -19,6 +19,6 @@ class nnSAMLegacyTrainer(nnSAMTrainer):  # noqa: N801
     def load_encoder(self, branch: SAMBranch) -> None:
         """Loads the encoder's weights and overwrites its convolutions."""
         super().load_encoder(branch)
-        branch.reinitialize_convolutions()
+        branch.reinitialize_convolutions(self.seed or 0)
         kind = "random" if branch.provenance.kind == "random" else "custom"
         branch.origin.copy_(Provenance(kind, digest(branch.encoder)).to_tensor())

@@ -1,8 +1,9 @@
 """Keeps the parts of the loss per epoch, in a JSON file and a picture beside nnU-Net's progress.png."""
 
 import json
-import os
 from pathlib import Path
+
+from nnsam.data.atomic import atomic_file
 
 JSON_NAME = "loss_parts.json"
 PNG_NAME = "loss_parts.png"
@@ -27,8 +28,10 @@ class LossHistory:
     def add(self, epoch: int, train: dict[str, float], validation: dict[str, float]) -> None:
         """Appends one epoch and rewrites both files."""
         self.epochs.append({"epoch": epoch, "train": train, "validation": validation})
-        self._replace(JSON_NAME, lambda path: path.write_text(json.dumps(self.epochs, indent=1)))
-        self._replace(PNG_NAME, self.plot)
+        with atomic_file(self.folder / JSON_NAME) as path:
+            path.write_text(json.dumps(self.epochs, indent=1))
+        with atomic_file(self.folder / PNG_NAME) as path:
+            self.plot(path)
 
     def plot(self, path: str | Path) -> None:
         """Draws one panel per part, training and validation over epochs."""
@@ -46,8 +49,3 @@ class LossHistory:
             axes.grid(alpha=0.3)
             axes.legend()
         figure.savefig(path, dpi=80, format="png")
-
-    def _replace(self, name: str, write) -> None:
-        temporary = self.folder / f".{name}.tmp"
-        write(temporary)
-        os.replace(temporary, self.folder / name)

@@ -4,7 +4,6 @@ Only hooks that nnU-Net 2.8 means to be overridden are overridden; its loops, st
 """
 
 import json
-import os
 import random
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
 from nnsam import weights
+from nnsam.data.atomic import atomic_file
 from nnsam.errors import InputError
 from nnsam.geometry.signed_distance import BAND
 from nnsam.losses import LevelSetLoss
@@ -25,11 +25,20 @@ from nnsam.networks.mobile_sam_checkpoint import load_encoder_state
 from nnsam.networks.provenance import Provenance
 from nnsam.networks.sam_branch import SAMBranch, digest
 from nnsam.training.checks import check_configuration, check_fold, check_versions
-from nnsam.training.cpu_acceleration import CPUAcceleration
+from nnsam.training.cpu_acceleration import CPUAcceleration, check_settings
 from nnsam.training.level_set_target import AppendSignedDistance
 from nnsam.training.loss_history import LossHistory
 
 WEIGHTS_RECORD = "sam_weights.json"
+
+
+def fill_encoder(branch: SAMBranch, source: weights.WeightsSource | None, seed: int = 0) -> None:
+    """Loads a branch's encoder from its source, or with seeded random weights (source None, or of kind "random")."""
+    if source is None or source.path is None or source.sha256 is None:
+        encoder = MobileSAMEncoder.random(seed)
+        branch.load_encoder(encoder.state_dict(), Provenance("random", digest(encoder)))
+    else:
+        branch.load_encoder(load_encoder_state(source.path), Provenance(source.kind, source.sha256))
 
 
 class nnSAMTrainer(nnUNetTrainer):  # noqa: N801 - nnU-Net finds trainers by class name
@@ -81,6 +90,8 @@ class nnSAMTrainer(nnUNetTrainer):  # noqa: N801 - nnU-Net finds trainers by cla
         check_configuration(plans, configuration, name)
         base = nnUNet_preprocessed.get() if nnUNet_preprocessed.is_set() else None
         check_fold(fold, Path(base, plans["dataset_name"]) if base else None, dataset_json)
+        if device.type == "cpu":
+            check_settings()
         # Found, or downloaded, before nnU-Net creates its output folder. A run that goes on from a checkpoint
         # needs none: the checkpoint has them.
         from_file = self.use_sam and not self.random_encoder and not self._may_go_on(plans, configuration, fold)
@@ -137,12 +148,7 @@ class nnSAMTrainer(nnUNetTrainer):  # noqa: N801 - nnU-Net finds trainers by cla
         """Fills the frozen encoder: SAM's weights, or random ones where the trainer or the user asks for them."""
         if self._weights is None and not self.random_encoder:
             self._weights = weights.resolve()
-        if self.random_encoder or self._weights.kind == "random":
-            encoder = MobileSAMEncoder.random(self.seed or 0)
-            branch.load_encoder(encoder.state_dict(), Provenance("random", digest(encoder)))
-        else:
-            provenance = Provenance(self._weights.kind, self._weights.sha256)
-            branch.load_encoder(load_encoder_state(self._weights.path), provenance)
+        fill_encoder(branch, self._weights, self.seed or 0)
 
     @property
     def bare_network(self) -> nn.Module:
@@ -208,7 +214,7 @@ class nnSAMTrainer(nnUNetTrainer):  # noqa: N801 - nnU-Net finds trainers by cla
 
     def on_train_start(self) -> None:
         """Prepares data loading and speed, and writes down what the encoder's weights are."""
-        self._seed()
+        self._seed(self.local_rank)  # each process of a distributed training draws its own samples
         super().on_train_start()
         self._history = LossHistory(self.output_folder, self.current_epoch) if self.use_level_sets else None
         self._record_weights()
@@ -228,6 +234,15 @@ class nnSAMTrainer(nnUNetTrainer):  # noqa: N801 - nnU-Net finds trainers by cla
 
     def train_step(self, batch: dict) -> dict:
         """Does nnU-Net's step, after a look at the images."""
+        self._refuse_nonfinite(batch)
+        return super().train_step(batch)
+
+    def validation_step(self, batch: dict) -> dict:
+        """Does nnU-Net's step, after a look at the images."""
+        self._refuse_nonfinite(batch)
+        return super().validation_step(batch)
+
+    def _refuse_nonfinite(self, batch: dict) -> None:
         finite = torch.isfinite(batch["data"]).flatten(1).all(dim=1)
         if not finite.all():
             cases = sorted({str(key) for key, good in zip(batch["keys"], finite.tolist(), strict=True) if not good})
@@ -235,7 +250,6 @@ class nnSAMTrainer(nnUNetTrainer):  # noqa: N801 - nnU-Net finds trainers by cla
                 f"training case {', '.join(cases)} contains NaN or infinite values after preprocessing; expected finite "
                 f"intensities: replace these values in the image files and run nnUNetv2_plan_and_preprocess again"
             )
-        return super().train_step(batch)
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         """Logs the parts of the training loss."""
@@ -263,11 +277,12 @@ class nnSAMTrainer(nnUNetTrainer):  # noqa: N801 - nnU-Net finds trainers by cla
         self.print_to_log_file(f"{phase}_loss parts", {name: round(value, 4) for name, value in parts.items()})
         return parts
 
-    def _seed(self) -> None:
+    def _seed(self, rank: int = 0) -> None:
         if self.seed is not None:
-            random.seed(self.seed)
-            np.random.seed(self.seed)
-            torch.manual_seed(self.seed)
+            seed = (self.seed + 1_000_003 * rank) % 2**32
+            random.seed(seed)
+            np.random.seed(seed)
+            torch.manual_seed(seed)
 
     def _record_weights(self) -> None:
         branch = self.bare_network.sam
@@ -276,7 +291,5 @@ class nnSAMTrainer(nnUNetTrainer):  # noqa: N801 - nnU-Net finds trainers by cla
         provenance = branch.provenance
         self.print_to_log_file(f"nnsam: SAM branch with {provenance}")
         record = {"kind": provenance.kind, "sha256": provenance.sha256, "sam_size": self.sam_size}
-        path = Path(self.output_folder, WEIGHTS_RECORD)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(record, indent=1))
-        os.replace(temporary, path)
+        with atomic_file(Path(self.output_folder, WEIGHTS_RECORD)) as path:
+            path.write_text(json.dumps(record, indent=1))

@@ -22,12 +22,12 @@ TRAINERS = {
     "nnSAMLegacyTrainer": "nnsam.training.legacy_trainer",
 }
 
-# option -> (pattern, attribute of the trainer, smallest value)
+# option -> (pattern, attribute of the trainer, smallest and largest value); numpy takes seeds of 32 bits.
 _OPTIONS = {
-    "<N>epochs": (re.compile(r"(\d+)epochs"), "epochs", 1),
-    "<M>iters": (re.compile(r"(\d+)iters"), "iterations", 1),
-    "sam<S>": (re.compile(r"sam(\d+)"), "sam_size", 32),
-    "seed<K>": (re.compile(r"seed(\d+)"), "seed", 0),
+    "<N>epochs": (re.compile(r"(\d+)epochs"), "epochs", 1, 10**9),
+    "<M>iters": (re.compile(r"(\d+)iters"), "iterations", 1, 10**9),
+    "sam<S>": (re.compile(r"sam(\d+)"), "sam_size", 32, 4096),
+    "seed<K>": (re.compile(r"seed(\d+)"), "seed", 0, 2**32 - 1),
 }
 
 
@@ -44,15 +44,15 @@ def parse_options(name: str) -> tuple[str, dict[str, int]]:
     base, *words = name.split("_")
     values: dict[str, int] = {}
     for word in words:
-        for pattern, attribute, smallest in _OPTIONS.values():
+        for pattern, attribute, smallest, largest in _OPTIONS.values():
             match = pattern.fullmatch(word)
             if match is None:
                 continue
             if attribute in values:
                 raise InputError(f"trainer name {name!r} gives option {word!r} twice; give it once")
             value = int(match[1])
-            if value < smallest:
-                raise InputError(f"trainer name {name!r}: option {word!r} has to be at least {smallest}")
+            if not smallest <= value <= largest:
+                raise InputError(f"trainer name {name!r}: option {word!r} has to be {smallest} to {largest}")
             values[attribute] = value
             break
         else:
