@@ -1,0 +1,149 @@
+"""Times training steps of nnSAM's trainers against stock nnU-Net's, with nnU-Net's own unmodified train_step."""
+
+import contextlib
+import io
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from nnsam.machine import describe_machine
+
+# The name of the row -> the trainer; the first one is what the others are compared with.
+STOCK = "nnU-Net"
+TRAINERS = {
+    STOCK: "nnUNetTrainer",
+    "nnSAM, encoder at 1024": "nnSAMTrainer",
+    "nnSAM, encoder at 256": "nnSAMTrainer_sam256",
+    "nnSAM, no SAM branch": "nnSAMLevelSetOnlyTrainer",
+}
+DATASET = "Dataset998_NnsamBench"
+
+
+def bench_training(rounds: int = 10, size: int = 256, device: str = "cpu", warmup: int = 2) -> dict:
+    """Measures steps of all trainers in turn, round by round, so that a busy machine slows all of them down alike.
+
+    The SAM encoder has random weights, which cost what SAM's cost.
+
+    Args:
+        rounds: rounds that count.
+        size: side of the phantom images; 256 gives 7 stages and a batch of 2.
+        device: "cpu" or "cuda".
+        warmup: rounds that do not count.
+
+    Returns:
+        The JSON object of `nnsam bench train`: `step_ratio_sam1024` and `step_ratio_sam256` (median of ours / stock
+        over the rounds), `levelset_share` (target of a batch, on one core / step at 1024), `rows`, `machine`.
+    """
+    with _workspace() as folder, contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plans = _prepare(folder, size)
+        steps = {name: _step(trainer, plans, device) for name, trainer in TRAINERS.items()}
+        times: dict[str, list[float]] = {name: [] for name in steps}
+        for index in range(warmup + rounds):
+            for name, (step, _) in steps.items():
+                seconds = _time(step)
+                if index >= warmup:
+                    times[name].append(seconds)
+        target_seconds = statistics.median(_time(steps["nnSAM, encoder at 1024"][1]) for _ in range(rounds + 1))
+    rows = [_row(name, times[name], times[STOCK]) for name in steps]
+    ratios = {row["name"]: row["ratio"] for row in rows}
+    return {
+        "step_ratio_sam1024": ratios["nnSAM, encoder at 1024"],
+        "step_ratio_sam256": ratios["nnSAM, encoder at 256"],
+        "levelset_share": target_seconds / rows[1]["seconds"],
+        "levelset_seconds": target_seconds,
+        "rows": rows,
+        "stages": plans["configurations"]["2d"]["architecture"]["arch_kwargs"]["n_stages"],
+        "machine": describe_machine(),
+    }
+
+
+def _row(name: str, ours: list[float], stock: list[float]) -> dict:
+    ratios = sorted(a / b for a, b in zip(ours, stock, strict=True))
+    return {
+        "name": name,
+        "trainer": TRAINERS[name],
+        "seconds": statistics.median(ours),
+        "ratio": statistics.median(ratios),
+        "ratio_low": ratios[0],
+        "ratio_high": ratios[-1],
+    }
+
+
+def _time(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+@contextlib.contextmanager
+def _workspace() -> Iterator[Path]:
+    """A temporary folder that nnU-Net takes for its three folders, with data loading in this process."""
+    names = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory(prefix="nnsam_bench_") as root:
+        for name in names:
+            (Path(root) / name).mkdir()
+        os.environ.update({name: str(Path(root) / name) for name in names})
+        os.environ.update({"nnUNet_n_proc_DA": "0", "NNSAM_WEIGHTS": "random"})
+        try:
+            yield Path(root)
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+def _prepare(folder: Path, size: int) -> dict:
+    """Makes, plans and preprocesses a phantom data set by nnU-Net's own functions; returns the plans."""
+    import json
+
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import (
+        extract_fingerprints,
+        plan_experiments,
+        preprocess_dataset,
+    )
+
+    from nnsam.data.phantom import write_phantom_dataset
+
+    write_phantom_dataset(folder / "nnUNet_raw" / DATASET, n_train=6, n_test=0, size=(size, size))
+    number = int(DATASET[7:10])
+    # nnU-Net's planner sets torch's number of threads from this variable, which must not be 0 there.
+    os.environ["nnUNet_n_proc_DA"] = "1"
+    extract_fingerprints([number], num_processes=1)
+    plan_experiments([number])
+    preprocess_dataset(number, configurations=("2d",), num_processes=(1,))
+    os.environ["nnUNet_n_proc_DA"] = "0"
+    return json.loads((folder / "nnUNet_preprocessed" / DATASET / "nnUNetPlans.json").read_text())
+
+
+def _step(trainer: str, plans: dict, device: str) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Returns one training step on a fixed batch, and the making of the level-set targets of that batch."""
+    import copy
+    import json
+
+    import torch
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    cls = recursive_find_trainer_class_by_name(trainer)
+    dataset_json = json.loads(Path(os.environ["nnUNet_preprocessed"], DATASET, "dataset.json").read_text())
+    arguments = {**copy.deepcopy(plans), "continue_training": False}
+    instance = cls(arguments, "2d", "all", dataset_json, torch.device(device))
+    instance.on_train_start()
+    instance.on_train_epoch_start()
+    batch = next(instance.dataloader_train)
+
+    def step():
+        result = instance.train_step(batch)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return result
+
+    def targets():
+        append = instance.dataloader_train.data_loader.transforms.transforms[-1]
+        return [append(segmentation=[sample]) for sample in batch["target"][0]]
+
+    return step, targets

@@ -1,0 +1,175 @@
+"""Check the installation: versions, trainers, SAM weights, processor, OpenVINO.
+
+Each line is ok, a note, or a failure with its mend. The exit code is 1 if something that training or prediction
+needs is broken.
+
+example:
+  nnsam doctor
+  nnsam doctor --json
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+OK, NOTE, FAIL = "ok", "note", "FAIL"
+NNUNET_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        topic: what was looked at.
+        level: "ok", "note" (works, but worth knowing) or "FAIL".
+        found: what was found.
+        mend: what to do about it; empty where nothing is to be done.
+    """
+
+    topic: str
+    level: Literal["ok", "note", "FAIL"]
+    found: str
+    mend: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the report."""
+    from nnsam.machine import describe_machine
+
+    findings = list(examine())
+    healthy = all(finding.level != FAIL for finding in findings)
+    if args.json:
+        report = {"healthy": healthy, "findings": [asdict(f) for f in findings], "machine": describe_machine()}
+        print(json.dumps(report, indent=1))
+    else:
+        _print_table(findings)
+    return 0 if healthy else 1
+
+
+def examine() -> Iterator[Finding]:
+    """Looks at one thing after the other."""
+    yield from _versions()
+    yield _hook()
+    yield _trainers()
+    yield _weights()
+    yield from _processor()
+    yield _folders()
+
+
+def _versions() -> Iterator[Finding]:
+    from nnsam.errors import SetupError
+    from nnsam.machine import PACKAGES, package_version
+    from nnsam.training.checks import check_versions
+
+    found = ", ".join(f"{name} {package_version(name) or 'missing'}" for name in PACKAGES)
+    try:
+        check_versions()
+    except SetupError as error:
+        yield Finding("versions", FAIL, found, str(error))
+    else:
+        yield Finding("versions", OK, found)
+
+
+def _hook() -> Finding:
+    from nnsam import _autoload
+
+    folder = _autoload.trainer_folder()
+    environment = {name: value for name, value in os.environ.items() if name != _autoload.VARIABLE}
+    code = f"import os; print(os.environ.get({_autoload.VARIABLE!r}, ''))"
+    child = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    if folder and folder in child.stdout.strip().split(os.pathsep):
+        return Finding("start-up hook", OK, "new processes find the trainers")
+    return Finding(
+        "start-up hook",
+        FAIL,
+        "new processes do not get the trainers' folder",
+        f"reinstall nnsam, or export {_autoload.VARIABLE}={folder}",
+    )
+
+
+def _trainers() -> Finding:
+    from nnsam.training.trainer_names import TRAINERS
+
+    try:
+        from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+        with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net tells where it searches
+            found = [recursive_find_trainer_class_by_name(name) for name in TRAINERS]
+    except Exception as error:  # whatever it is, it belongs into the report
+        mend = "see the line above; `pip install --force-reinstall nnsam` where that does not help"
+        return Finding("trainers", FAIL, f"nnU-Net does not find them: {type(error).__name__}: {error}", mend)
+    foreign = [cls.__name__ for cls in found if not cls.__module__.startswith("nnsam.")]
+    if foreign:
+        mend = "remove the other package's folder from nnUNet_extTrainer"
+        return Finding("trainers", NOTE, f"{', '.join(foreign)}: nnU-Net uses another package's trainer", mend)
+    return Finding("trainers", OK, f"nnU-Net finds {', '.join(TRAINERS)}")
+
+
+def _weights() -> Finding:
+    from nnsam.weights import status
+
+    state = status()
+    if state.problem:
+        return Finding("SAM weights", FAIL, state.problem, "see `nnsam weights --help`")
+    if state.random:
+        return Finding("SAM weights", NOTE, "NNSAM_WEIGHTS=random: encoders are random, not SAM's", "unset NNSAM_WEIGHTS")
+    if state.present:
+        kind = "official" if state.sha256_ok else "not the official file (fine-tuned?)"
+        return Finding("SAM weights", OK if state.sha256_ok else NOTE, f"{kind}: {state.path}")
+    if state.found_elsewhere:
+        return Finding("SAM weights", NOTE, "not in the cache", f"nnsam weights import {state.found_elsewhere}")
+    if state.offline:
+        return Finding("SAM weights", FAIL, "absent, and NNSAM_OFFLINE forbids the download", "nnsam weights import FILE")
+    return Finding("SAM weights", NOTE, "absent; the first training downloads them (40.7 MB)", "nnsam weights fetch")
+
+
+def _processor() -> Iterator[Finding]:
+    from nnsam.machine import describe_machine
+
+    machine = describe_machine()
+    features = ", ".join(machine["cpu_features"]) or "unknown"
+    yield Finding("processor", OK, f"{machine['processor']}, {machine['cores']} cores; {features}")
+    if machine["gpu"]:
+        yield Finding("GPU", OK, machine["gpu"])
+    else:
+        yield Finding("GPU", NOTE, "none that PyTorch can use", "give nnU-Net's commands the option -device cpu")
+    devices = machine["openvino_devices"]
+    if not devices:
+        yield Finding("OpenVINO", FAIL, "not installed", 'pip install "openvino>=2024.4"')
+        return
+    for name, capabilities in devices.items():
+        quick = "bfloat16" if "BF16" in capabilities else "float32"
+        precision = f"; CPU training in {quick}" if name == "CPU" else ""
+        yield Finding(f"OpenVINO {name}", OK, f"{', '.join(sorted(capabilities))}{precision}")
+
+
+def _folders() -> Finding:
+    unset = [name for name in NNUNET_FOLDERS if not os.environ.get(name)]
+    if unset:
+        return Finding("nnU-Net folders", NOTE, f"not set: {', '.join(unset)}", "export them before using nnU-Net's commands")
+    return Finding("nnU-Net folders", OK, ", ".join(f"{name}={os.environ[name]}" for name in NNUNET_FOLDERS))
+
+
+def _print_table(findings: list[Finding]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    colours = {OK: "green", NOTE: "yellow", FAIL: "bold red"}
+    for finding in findings:
+        text = finding.found + (f"\n-> {finding.mend}" if finding.mend else "")
+        table.add_row(f"[{colours[finding.level]}]{finding.level}[/]", finding.topic, text)
+    Console(highlight=False).print(table)

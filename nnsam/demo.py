@@ -1,0 +1,173 @@
+"""The main job from end to end on synthetic hearts: plan, train, predict, share, evaluate, draw. Needs no network."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nnsam.errors import InputError, NnsamError
+from nnsam.nnunet_commands import run_nnunet
+
+DATASET = "Dataset999_NnsamDemo"
+CASES = 4
+
+
+@dataclass
+class DemoResult:
+    """What a demo run made.
+
+    Attributes:
+        folder: the output folder.
+        trainer: name of the trainer, with its options.
+        random_weights: whether the SAM branch had random weights.
+        same_after_export: whether the exported model predicted the same label maps.
+        evaluation: scores of the test cases, see :func:`nnsam.metrics.evaluation.evaluate`.
+        overlays: the pictures.
+        seconds: time per step.
+    """
+
+    folder: Path
+    trainer: str
+    random_weights: bool
+    same_after_export: bool = False
+    evaluation: object = None
+    overlays: list[Path] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Demo:
+    """Runs the demo in a folder of its own.
+
+    Args:
+        folder: where everything goes; absent or empty.
+        device: "cpu" or "cuda".
+        epochs: epochs of the training.
+        iterations: training iterations per epoch.
+        report: receives one line when a step begins.
+
+    Raises:
+        InputError: the folder is not empty.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        device: str = "cpu",
+        epochs: int = 4,
+        iterations: int = 60,
+        report: Callable[[str], object] = lambda line: None,
+    ):
+        self.folder = Path(folder).absolute()
+        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            raise InputError(f"{self.folder} exists and is not an empty folder; give another one with --out")
+        self.device = device
+        self.report = report
+        self.log = self.folder / "log.txt"
+        self.trainer = f"nnSAMTrainer_{epochs}epochs_{iterations}iters_sam256_seed0"
+        self.environment = self._nnunet_folders("nnunet")
+
+    def run(self) -> DemoResult:
+        """Runs all steps; see the class."""
+        from nnsam.data.phantom import write_phantom_dataset
+        from nnsam.metrics.evaluation import evaluate
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        result = DemoResult(self.folder, self.trainer, self._choose_weights())
+        raw = Path(self.environment["nnUNet_raw"]) / DATASET
+        model = ["-d", DATASET, "-c", "2d", "-tr", self.trainer, "-f", "all"]
+        predictions, again = self.folder / "predictions", self.folder / "predictions_exported_model"
+        with self._step(result, f"make a data set of {CASES} training and {CASES} test phantoms"):
+            write_phantom_dataset(raw, n_train=CASES, n_test=CASES)
+        with self._step(result, "plan and preprocess (nnUNetv2_plan_and_preprocess)"):
+            self._nnunet("nnUNetv2_plan_and_preprocess", "-d", DATASET[7:10], "-c", "2d", "-np", "1")
+        with self._step(result, f"train {self.trainer} on the {self.device} (nnUNetv2_train)"):
+            self._nnunet("nnUNetv2_train", DATASET, "2d", "all", "-tr", self.trainer, "-device", self.device)
+        with self._step(result, "predict the test images (nnUNetv2_predict)"):
+            self._predict(model, raw / "imagesTs", predictions)
+        with self._step(result, "export the model to a zip file, install it elsewhere, predict again"):
+            package = self.folder / "model.zip"
+            self._nnunet("nnUNetv2_export_model_to_zip", "-o", package, "-p", "nnUNetPlans", *model)
+            # Another "machine": its own folders, and no SAM weights, because the checkpoint holds them.
+            self.environment = {**self._nnunet_folders("elsewhere"), "NNSAM_HOME": str(self.folder / "no_weights")}
+            self._nnunet("nnUNetv2_install_pretrained_model_from_zip", package)
+            self._predict(model, raw / "imagesTs", again)
+            result.same_after_export = _same_files(predictions, again)
+        with self._step(result, "evaluate and draw"):
+            result.evaluation = evaluate(predictions, raw / "labelsTs", dataset_json=raw / "dataset.json")
+            result.overlays = self._draw(raw, predictions)
+        if not result.same_after_export:
+            raise NnsamError(f"the exported model predicts differently; compare {predictions} and {again}")
+        return result
+
+    def _choose_weights(self) -> bool:
+        """Uses SAM's weights where they are on this machine already, else says that it uses random ones."""
+        from nnsam.weights import status
+
+        state = status()
+        # The demo works offline: it takes what is there, and never downloads.
+        random = state.random or not state.present or state.problem is not None
+        if random:
+            self.report("no SAM weights on this machine (see `nnsam weights`): the SAM branch gets RANDOM weights")
+            self.environment["NNSAM_WEIGHTS"] = "random"
+        return random
+
+    def _nnunet_folders(self, name: str) -> dict[str, str]:
+        folders = {key: self.folder / name / key for key in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+        workers = str(max(1, min(4, (os.cpu_count() or 1) - 1)))
+        return {
+            **{key: str(path) for key, path in folders.items()},
+            "nnUNet_def_n_proc": workers,
+            "nnUNet_n_proc_DA": workers,
+            "NNSAM_OFFLINE": "1",
+        }
+
+    def _nnunet(self, command: str, *arguments: str | Path) -> None:
+        for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+            Path(self.environment[name]).mkdir(parents=True, exist_ok=True)
+        run_nnunet(command, *arguments, environment=self.environment, log=self.log)
+
+    def _predict(self, model: list[str], images: Path, output: Path) -> None:
+        options = ["-device", self.device, "-npp", "0", "-nps", "0", "--disable_tta"]
+        self._nnunet("nnUNetv2_predict", "-i", images, "-o", output, *model, *options)
+
+    def _draw(self, raw: Path, predictions: Path) -> list[Path]:
+        from nnsam.data.overlay import write_overlay_folder
+
+        return write_overlay_folder(
+            raw / "imagesTs", predictions, self.folder / "overlays", references=raw / "labelsTs"
+        )
+
+    @contextmanager
+    def _step(self, result: DemoResult, title: str) -> Iterator[None]:
+        self.report(title)
+        start = time.perf_counter()
+        yield
+        result.seconds[title] = round(time.perf_counter() - start, 1)
+
+
+def _same_files(first: Path, second: Path) -> bool:
+    names = sorted(path.name for path in first.glob("*.png"))
+    return bool(names) and all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
+
+
+def write_summary(result: DemoResult) -> Path:
+    """Writes the run's figures as JSON into its folder."""
+    from nnsam.metrics.summary import summarize
+
+    content = {
+        "trainer": result.trainer,
+        "random_sam_weights": result.random_weights,
+        "exported_model_predicts_the_same": result.same_after_export,
+        "seconds": result.seconds,
+        "scores": {
+            row.label: {name: value.mean for name, value in row.scores.items()} for row in summarize(result.evaluation)
+        },
+    }
+    path = result.folder / "summary.json"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1))
+    os.replace(temporary, path)
+    return path
