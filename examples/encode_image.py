@@ -26,5 +26,7 @@ encoder = MobileSAMEncoder.from_checkpoint(args.weights) if args.weights else Mo
 with torch.no_grad():
     embedding = encoder(SAMInput(args.size)(patch))
 
-print(f"image {tuple(image.shape)} -> embedding {tuple(embedding.shape)}, {'SAM' if args.weights else 'random'} weights")
+print(
+    f"image {tuple(image.shape)} -> embedding {tuple(embedding.shape)}, {'SAM' if args.weights else 'random'} weights"
+)
 print(f"mean {embedding.mean():.4f}, standard deviation {embedding.std():.4f}")

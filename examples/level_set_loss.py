@@ -36,6 +36,7 @@ class TinyUNet(nn.Module):
         self.segmentation, self.level_sets = nn.Conv2d(16, CLASSES, 1), nn.Conv2d(16, CLASSES - 1, 1)
 
     def forward(self, image):
+        """Returns logits and squashed signed distances."""
         fine = self.fine(image)
         coarse = self.coarse(functional.max_pool2d(fine, 4))
         features = self.up(torch.cat((fine, functional.interpolate(coarse, scale_factor=4.0, mode="bilinear")), dim=1))
@@ -59,4 +60,5 @@ for step in range(args.steps):
     loss.backward()
     optimizer.step()
     if step % 20 == 0 or step == args.steps - 1:
-        print(f"step {step:3d}: loss {loss:.3f}, level set {level_sets.regression:.3f}, curvature {level_sets.curvature:.3f}")
+        parts = f"level set {level_sets.regression:.3f}, curvature {level_sets.curvature:.3f}"
+        print(f"step {step:3d}: loss {loss:.3f}, {parts}")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nnsam.errors import InputError, NnsamError
 from nnsam.nnunet_commands import run_nnunet
@@ -33,7 +34,7 @@ class DemoResult:
     trainer: str
     random_weights: bool
     same_after_export: bool = False
-    evaluation: object = None
+    evaluation: Any = None
     overlays: list[Path] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -134,11 +135,22 @@ class Demo:
         self._nnunet("nnUNetv2_predict", "-i", images, "-o", output, *model, *options)
 
     def _draw(self, raw: Path, predictions: Path) -> list[Path]:
-        from nnsam.data.overlay import write_overlay_folder
+        """Draws each test case (fill: prediction, lines: reference)."""
+        from skimage.io import imread
 
-        return write_overlay_folder(
-            raw / "imagesTs", predictions, self.folder / "overlays", references=raw / "labelsTs"
-        )
+        from nnsam.data.overlay import OverlayCase, write_overlays
+
+        names = {value: name for name, value in json.loads((raw / "dataset.json").read_text())["labels"].items()}
+        folder = self.folder / "overlays"
+        folder.mkdir()
+        paths = []
+        for prediction in sorted(predictions.glob("*.png")):
+            image = imread(raw / "imagesTs" / f"{prediction.stem}_0000.png")
+            reference = imread(raw / "labelsTs" / prediction.name)
+            case = OverlayCase(prediction.stem, image, imread(prediction), reference)
+            paths.append(folder / prediction.name)
+            write_overlays(paths[-1], [case], label_names=names)
+        return paths
 
     @contextmanager
     def _step(self, result: DemoResult, title: str) -> Iterator[None]:

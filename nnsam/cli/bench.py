@@ -3,7 +3,7 @@
 `train` compares one training step of nnSAMTrainer with one of stock nnU-Net on the same plans and the same images
 (256 x 256 phantom, batch of 2, 7 stages), and the making of the level-set target with the step.
 
-example:
+Example:
   nnsam bench train
   nnsam bench train --rounds 20 --json
 """

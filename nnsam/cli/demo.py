@@ -1,10 +1,10 @@
 """Train, predict, share and evaluate nnSAM on a small synthetic data set, offline; some minutes on two cores.
 
 Makes 4 training and 4 test images of a heart phantom with 5 structures, and runs nnU-Net's own commands on them with
-nnSAMTrainer. SAM's weights are used where `nnsam weights status` finds them; otherwise the SAM branch has random weights,
-and the output says so.
+nnSAMTrainer. SAM's weights are used where `nnsam weights status` finds them; otherwise the SAM branch has random
+weights, and the output says so.
 
-example:
+Example:
   nnsam demo --out nnsam_demo
 """
 
@@ -14,7 +14,9 @@ import argparse
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("--out", default="nnsam_demo", help="folder to make, absent or empty (%(default)s)")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to train (%(default)s)")
+    parser.add_argument(
+        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to train (%(default)s)"
+    )
     parser.add_argument("--epochs", type=int, default=4, help="epochs of the training (%(default)s)")
     parser.add_argument("--iterations", type=int, default=60, help="training iterations per epoch (%(default)s)")
 
@@ -42,7 +44,9 @@ def run(args: argparse.Namespace) -> int:
     if result.random_weights:
         console.print("The SAM branch had RANDOM weights: these scores are not nnSAM's.")
     console.print("The exported model, installed without SAM weights, predicts the same label maps.")
-    console.print(f"{sum(result.seconds.values()):.0f} s; overlays in {result.overlays[0].parent}, figures in {summary}")
+    console.print(
+        f"{sum(result.seconds.values()):.0f} s; overlays in {result.overlays[0].parent}, figures in {summary}"
+    )
     return 0
 
 

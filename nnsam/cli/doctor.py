@@ -3,7 +3,7 @@
 Each line is ok, a note, or a failure with its mend. The exit code is 1 if something that training or prediction
 needs is broken.
 
-example:
+Example:
   nnsam doctor
   nnsam doctor --json
 """
@@ -19,7 +19,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-OK, NOTE, FAIL = "ok", "note", "FAIL"
+Level = Literal["ok", "note", "FAIL"]
+OK: Level = "ok"
+NOTE: Level = "note"
+FAIL: Level = "FAIL"
 NNUNET_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
 
@@ -35,7 +38,7 @@ class Finding:
     """
 
     topic: str
-    level: Literal["ok", "note", "FAIL"]
+    level: Level
     found: str
     mend: str = ""
 
@@ -125,14 +128,18 @@ def _weights() -> Finding:
     if state.problem:
         return Finding("SAM weights", FAIL, state.problem, "see `nnsam weights --help`")
     if state.random:
-        return Finding("SAM weights", NOTE, "NNSAM_WEIGHTS=random: encoders are random, not SAM's", "unset NNSAM_WEIGHTS")
+        return Finding(
+            "SAM weights", NOTE, "NNSAM_WEIGHTS=random: encoders are random, not SAM's", "unset NNSAM_WEIGHTS"
+        )
     if state.present:
         kind = "official" if state.sha256_ok else "not the official file (fine-tuned?)"
         return Finding("SAM weights", OK if state.sha256_ok else NOTE, f"{kind}: {state.path}")
     if state.found_elsewhere:
         return Finding("SAM weights", NOTE, "not in the cache", f"nnsam weights import {state.found_elsewhere}")
     if state.offline:
-        return Finding("SAM weights", FAIL, "absent, and NNSAM_OFFLINE forbids the download", "nnsam weights import FILE")
+        return Finding(
+            "SAM weights", FAIL, "absent, and NNSAM_OFFLINE forbids the download", "nnsam weights import FILE"
+        )
     return Finding("SAM weights", NOTE, "absent; the first training downloads them (40.7 MB)", "nnsam weights fetch")
 
 
@@ -159,7 +166,9 @@ def _processor() -> Iterator[Finding]:
 def _folders() -> Finding:
     unset = [name for name in NNUNET_FOLDERS if not os.environ.get(name)]
     if unset:
-        return Finding("nnU-Net folders", NOTE, f"not set: {', '.join(unset)}", "export them before using nnU-Net's commands")
+        return Finding(
+            "nnU-Net folders", NOTE, f"not set: {', '.join(unset)}", "export them before using nnU-Net's commands"
+        )
     return Finding("nnU-Net folders", OK, ", ".join(f"{name}={os.environ[name]}" for name in NNUNET_FOLDERS))
 
 

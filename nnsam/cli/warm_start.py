@@ -3,7 +3,7 @@
 The result goes to nnU-Net's own option -pretrained_weights. At the first step the network computes what the nnU-Net
 of the checkpoint computes; output layers are left out, as nnU-Net does for pretrained weights.
 
-example:
+Example:
   nnsam warm-start fold_0/checkpoint_final.pth -o start.pth
   nnUNetv2_train 1 2d 0 -tr nnSAMTrainer -pretrained_weights start.pth
 """

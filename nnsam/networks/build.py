@@ -49,14 +49,15 @@ def architecture_of(plans: Mapping[str, Any], configuration: str) -> Mapping[str
     configurations = plans.get("configurations", {})
     if configuration not in configurations:
         raise InputError(
-            f"the plans have no configuration {configuration!r}; they have: {', '.join(sorted(configurations)) or 'none'}"
+            f"the plans have no configuration {configuration!r}; "
+            f"they have: {', '.join(sorted(configurations)) or 'none'}"
         )
     entry = configurations[configuration]
     while "architecture" not in entry and "inherits_from" in entry:
         entry = configurations[entry["inherits_from"]]
     if "architecture" not in entry:
         raise InputError(
-            f"configuration {configuration!r} of the plans describes no architecture, as plans of nnU-Net before 2.4; "
+            f"configuration {configuration!r} of the plans holds no architecture, as plans of older nnU-Net versions; "
             f"run nnUNetv2_plan_experiment again"
         )
     architecture = entry["architecture"]

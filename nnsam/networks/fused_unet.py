@@ -1,6 +1,7 @@
 """nnU-Net's U-Net with a frozen SAM branch fused at the bottleneck and a level-set head."""
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,8 @@ from nnsam.networks.sam_branch import SAMBranch
 class FusedUNet(nn.Module):
     """Wraps a U-Net of dynamic_network_architectures (plain or residual encoder, 2D).
 
-    ``encoder`` and ``decoder`` are the U-Net's own modules under their own names, hence the keys of an nnU-Net checkpoint
-    are a subset of this network's.
+    ``encoder`` and ``decoder`` are the U-Net's own modules under their own names, hence the keys of an nnU-Net
+    checkpoint are a subset of this network's.
 
     Forward, with n the number of resolution stages:
 
@@ -33,6 +34,13 @@ class FusedUNet(nn.Module):
     """
 
     cpu_autocast = False
+
+    # nn.Module hides the types of its submodules.
+    encoder: Any
+    decoder: Any
+    sam: SAMBranch | None
+    fusion: Any
+    level_set_head: LevelSetHead | None
 
     def __init__(self, unet: nn.Module, sam: SAMBranch | None = None, level_sets: int = 0):
         super().__init__()
@@ -91,9 +99,10 @@ class FusedUNet(nn.Module):
     def _refuse_nonfinite(self, patch: Tensor) -> None:
         # One NaN pixel makes a whole prediction background without a word. Training checks on the CPU, before the
         # transfer to the device (nnsam.training), and needs no synchronisation here.
-        if not self.training and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
-            if not torch.isfinite(patch).all():
-                raise InputError(
-                    "an image contains NaN or infinite values (found after nnU-Net's normalisation), so nothing can be "
-                    "predicted; expected finite intensities: replace these values in the image file"
-                )
+        if self.training or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return
+        if not torch.isfinite(patch).all():
+            raise InputError(
+                "an image contains NaN or infinite values (found after nnU-Net's normalisation), so nothing can be "
+                "predicted; expected finite intensities: replace these values in the image file"
+            )

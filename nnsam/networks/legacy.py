@@ -1,7 +1,7 @@
 """The network of nnSAM's released code, reproduced for comparison (Kent0n-Li/nnSAM, commit 0dcb5d7).
 
-It differs from the paper and from this package's default in four ways: the embedding is concatenated to the fourth skip,
-whatever the depth of the network; the encoder sees nnU-Net's normalised patch as it is, not SAM's normalisation;
+It differs from the paper and from this package's default in four ways: the embedding is concatenated to the fourth
+skip, whatever the depth of the network; the encoder sees nnU-Net's normalised patch as it is, not SAM's normalisation;
 all convolutions are initialised anew after the encoder's weights were loaded, also the frozen ones; BatchNorm
 layers of the encoder are left in training mode.
 """
@@ -43,7 +43,7 @@ class LegacyMobileSAMEncoder(MobileSAMEncoder):
 
     def train(self, mode: bool = True) -> "LegacyMobileSAMEncoder":
         """Follows `mode`, as the released code does."""
-        return nn.Module.train(self, mode)  # type: ignore[return-value]
+        return nn.Module.train(self, mode)
 
 
 class LegacySAMBranch(SAMBranch):

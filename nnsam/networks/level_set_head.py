@@ -22,7 +22,7 @@ class LevelSetHead(nn.Module):
         # The name says to nnU-Net's -pretrained_weights that this is an output layer, whose size follows the classes.
         self.seg_layers = nn.Conv2d(features, classes, kernel_size=1)
         nn.init.normal_(self.seg_layers.weight, std=0.01)
-        nn.init.zeros_(self.seg_layers.bias)
+        nn.init.constant_(self.seg_layers.get_parameter("bias"), 0)
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (B, F, H, W) to (B, K - skip, H, W), float32."""

@@ -6,6 +6,7 @@ The transformer is timm's; what MobileSAM changes is the stride of the last stag
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from timm.layers import LayerNorm2d
@@ -35,7 +36,7 @@ class MobileSAMEncoder(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.backbone = TinyVit(
+        backbone: Any = TinyVit(
             in_chans=3,
             num_classes=0,
             embed_dims=(64, 128, 160, 320),
@@ -44,8 +45,9 @@ class MobileSAMEncoder(nn.Module):
             window_sizes=(7, 7, 14, 7),
             drop_path_rate=0.0,
         )
-        self.backbone.head = nn.Identity()
-        self.backbone.stages[3].downsample.conv2.conv.stride = (1, 1)
+        backbone.head = nn.Identity()
+        backbone.stages[3].downsample.conv2.conv.stride = (1, 1)
+        self.backbone = backbone
         self.neck = nn.Sequential(
             nn.Conv2d(320, EMBEDDING_CHANNELS, kernel_size=1, bias=False),
             LayerNorm2d(EMBEDDING_CHANNELS, eps=1e-6),
@@ -53,7 +55,7 @@ class MobileSAMEncoder(nn.Module):
             LayerNorm2d(EMBEDDING_CHANNELS, eps=1e-6),
         )
         # timm caches the gathered attention biases in evaluation mode; weights loaded later would not be seen.
-        self.register_load_state_dict_post_hook(lambda module, _: module.clear_cache())
+        self.register_load_state_dict_post_hook(_clear_cache)
         self.requires_grad_(False)
         self.train(False)
 
@@ -107,6 +109,10 @@ class MobileSAMEncoder(nn.Module):
         for module in self.modules():
             if isinstance(module, Attention):
                 module.attention_bias_cache = {}
+
+
+def _clear_cache(encoder: Any, _: object) -> None:
+    encoder.clear_cache()
 
 
 @lru_cache(maxsize=1)

@@ -1,8 +1,8 @@
 """Reads the image encoder out of a MobileSAM checkpoint, under the key names of timm's TinyViT.
 
 The official checkpoint (ChaoningZhang/MobileSAM, ``weights/mobile_sam.pt``) names its 302 image encoder tensors
-``image_encoder.*``. timm builds the same network under other names: MobileSAM puts the down-sampling convolutions at the
-end of a stage, timm at the beginning of the next one.
+``image_encoder.*``. timm builds the same network under other names: MobileSAM puts the down-sampling convolutions at
+the end of a stage, timm at the beginning of the next one.
 """
 
 import re

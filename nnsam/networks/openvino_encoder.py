@@ -36,7 +36,7 @@ class OpenVINOEncoder:
             raise SetupError('OpenVINO is not installed; install it with: pip install "openvino>=2024.4"') from error
         self._core = openvino.Core()
         self.precision = precision
-        self._options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+        self._options: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
         if threads:
             self._options["INFERENCE_NUM_THREADS"] = threads
         self._module = module

@@ -3,6 +3,7 @@
 import hashlib
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,6 @@ from nnsam.errors import NnsamWarning
 from nnsam.networks.mobile_sam import MobileSAMEncoder
 from nnsam.networks.provenance import Provenance
 from nnsam.networks.sam_input import SAMInput
-
 
 _WARNED: set[Provenance] = set()
 
@@ -35,6 +35,7 @@ class SAMBranch(nn.Module):
     """
 
     runtime: Callable[[Tensor], Tensor] | None = None
+    origin: Tensor
     may_use_runtime = True
 
     def __init__(
@@ -49,7 +50,7 @@ class SAMBranch(nn.Module):
         self.encoder = encoder
         self.random_by_design = random_by_design
         self.register_buffer("origin", (provenance or Provenance("random", digest(encoder))).to_tensor())
-        self.register_load_state_dict_post_hook(lambda module, _: module.warn_if_random())
+        self.register_load_state_dict_post_hook(_warn_if_random)
 
     def build_input(self, size: int) -> nn.Module:
         """Returns the module that makes the encoder's input."""
@@ -79,6 +80,11 @@ class SAMBranch(nn.Module):
         with torch.no_grad():
             image = self.prepare(patch)
             return self.encoder(image) if self.runtime is None else self.runtime(image)
+
+
+def _warn_if_random(branch: Any, _: object) -> None:
+    # A function of the branch that is loaded, which need not be the one that registered it: copies keep their hooks.
+    branch.warn_if_random()
 
 
 def digest(module: nn.Module) -> str:

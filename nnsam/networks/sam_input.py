@@ -29,6 +29,8 @@ class SAMInput(nn.Module):
     """
 
     minimum_range = 1e-2
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, size: int = 1024):
         super().__init__()

@@ -76,8 +76,8 @@ def check_fold(fold: int | str, preprocessed: Path | None, dataset_json: dict[st
         cases = int(dataset_json.get("numTraining", folds))
         if cases < folds:
             raise InputError(
-                f"{preprocessed.name} has {cases} training cases, too few for nnU-Net's default split into {folds} folds; "
-                f"use fold 'all', or write your own splits_final.json"
+                f"{preprocessed.name} has {cases} training cases, too few for nnU-Net's default split into {folds} "
+                f"folds; use fold 'all', or write your own splits_final.json"
             )
     if not 0 <= int(fold) < folds:
         raise InputError(f"fold {fold} does not exist: {origin} has folds 0 to {folds - 1}; use one of them, or 'all'")

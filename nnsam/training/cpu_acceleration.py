@@ -1,10 +1,12 @@
 """Training on the CPU at the speed that the processor offers.
 
 nnU-Net trains in float32 on the CPU. On processors with bfloat16 instructions (AVX-512 BF16, AMX) the U-Net runs under
-autocast, and the frozen encoder, which needs no gradient, through OpenVINO. Both can be switched by environment variables:
+autocast, and the frozen encoder, which needs no gradient, through OpenVINO. Both can be switched by environment
+variables:
 
 - ``NNSAM_CPU_PRECISION``: ``auto`` (default: bfloat16 where the processor has it), ``bfloat16`` or ``float32``;
-- ``NNSAM_CPU_ENCODER``: ``auto`` (default: whichever is quicker, tried at the start of the training), ``openvino`` or ``torch``.
+- ``NNSAM_CPU_ENCODER``: ``auto`` (default: whichever is quicker, tried at the start of the training), ``openvino`` or
+  ``torch``.
 
 They change the speed of a training and roundings, nothing that a checkpoint has to know. Validation at the end of a
 training and ``nnUNetv2_predict`` always compute in float32 with PyTorch.

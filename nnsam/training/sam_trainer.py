@@ -1,11 +1,13 @@
 """nnSAMTrainer: nnU-Net's trainer with a frozen SAM encoder and a level-set head.
 
-Only hooks that nnU-Net 2.8 means to be overridden are overridden; its loops, steps and data loading are used as they are.
+Only hooks that nnU-Net 2.8 means to be overridden are overridden; its loops, steps and data loading are used as they
+are.
 """
 
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +43,7 @@ def fill_encoder(branch: SAMBranch, source: weights.WeightsSource | None, seed: 
         branch.load_encoder(load_encoder_state(source.path), Provenance(source.kind, source.sha256))
 
 
-class nnSAMTrainer(nnUNetTrainer):  # noqa: N801 - nnU-Net finds trainers by class name
+class nnSAMTrainer(nnUNetTrainer):
     """The full method: frozen MobileSAM encoder, fusion at the bottleneck, level-set head with curvature loss.
 
     Hyper-parameters are class attributes, so that a variant is a short subclass; the first four can be given in the
@@ -100,7 +102,8 @@ class nnSAMTrainer(nnUNetTrainer):  # noqa: N801 - nnU-Net finds trainers by cla
         self._acceleration: CPUAcceleration | None = None
         self._history: LossHistory | None = None
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.num_epochs = self.epochs or self.num_epochs
+        if self.epochs:
+            self.num_epochs = self.epochs
         if self.iterations:
             self.num_iterations_per_epoch = self.iterations
             self.num_val_iterations_per_epoch = max(1, self.iterations // 5)
@@ -129,7 +132,7 @@ class nnSAMTrainer(nnUNetTrainer):  # noqa: N801 - nnU-Net finds trainers by cla
         unet = nnUNetTrainer.build_network_architecture(
             plans_manager, configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision
         )
-        branch = None
+        branch: SAMBranch | None = None
         if cls.use_sam:
             branch = cls.branch_class(MobileSAMEncoder(), cls.sam_size, random_by_design=cls.random_encoder)
         return cls.network_class(unet, branch, num_output_channels if cls.use_level_sets else 0)
@@ -151,10 +154,10 @@ class nnSAMTrainer(nnUNetTrainer):  # noqa: N801 - nnU-Net finds trainers by cla
         fill_encoder(branch, self._weights, self.seed or 0)
 
     @property
-    def bare_network(self) -> nn.Module:
+    def bare_network(self) -> FusedUNet:
         """The network without the wrappers of DDP and torch.compile."""
-        network = self.network
-        network = getattr(network, "module", network) if self.is_ddp else network
+        network: Any = self.network
+        network = network.module if self.is_ddp else network
         return getattr(network, "_orig_mod", network)
 
     def configure_optimizers(self):
@@ -247,8 +250,9 @@ class nnSAMTrainer(nnUNetTrainer):  # noqa: N801 - nnU-Net finds trainers by cla
         if not finite.all():
             cases = sorted({str(key) for key, good in zip(batch["keys"], finite.tolist(), strict=True) if not good})
             raise InputError(
-                f"training case {', '.join(cases)} contains NaN or infinite values after preprocessing; expected finite "
-                f"intensities: replace these values in the image files and run nnUNetv2_plan_and_preprocess again"
+                f"training case {', '.join(cases)} contains NaN or infinite values after preprocessing; expected "
+                f"finite intensities: replace these values in the image files and run nnUNetv2_plan_and_preprocess "
+                f"again"
             )
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
@@ -262,7 +266,7 @@ class nnSAMTrainer(nnUNetTrainer):  # noqa: N801 - nnU-Net finds trainers by cla
         super().on_validation_epoch_end(val_outputs)
         if self.use_level_sets:
             validation_parts = self._log_parts("val")
-            if self.local_rank == 0:
+            if self.local_rank == 0 and self._history is not None:
                 self._history.add(self.current_epoch, self._train_parts, validation_parts)
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:

@@ -6,7 +6,7 @@ therefore need no environment variable, no configuration file, and cannot be for
 
 import importlib
 import re
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from nnsam.errors import InputError
@@ -65,7 +65,7 @@ def parse_options(name: str) -> tuple[str, dict[str, int]]:
     return base, values
 
 
-@lru_cache(maxsize=None)
+@cache
 def trainer_class(name: str) -> "type[nnSAMTrainer]":
     """Returns the trainer class of a name, made on the fly where the name has options; always the same object.
 

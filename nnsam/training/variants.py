@@ -3,19 +3,19 @@
 from nnsam.training.sam_trainer import nnSAMTrainer
 
 
-class nnSAMNoLevelSetTrainer(nnSAMTrainer):  # noqa: N801
+class nnSAMNoLevelSetTrainer(nnSAMTrainer):
     """nnSAM v1 (arXiv 2309.16967v1): the frozen encoder without level sets."""
 
     use_level_sets = False
 
 
-class nnSAMLevelSetOnlyTrainer(nnSAMTrainer):  # noqa: N801
+class nnSAMLevelSetOnlyTrainer(nnSAMTrainer):
     """Control: nnU-Net with the level-set head, without SAM."""
 
     use_sam = False
 
 
-class nnSAMRandomEncoderTrainer(nnSAMTrainer):  # noqa: N801
+class nnSAMRandomEncoderTrainer(nnSAMTrainer):
     """Control: the same network with a frozen random encoder; tells what SAM's weights contribute."""
 
     random_encoder = True

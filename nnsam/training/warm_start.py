@@ -1,8 +1,8 @@
 """Makes a starting point for nnSAM out of a trained nnU-Net, for nnU-Net's ``-pretrained_weights``.
 
-nnU-Net accepts only checkpoints that hold every tensor of the network but its output layers. An nnU-Net checkpoint lacks
-the SAM branch and the fusion; with the fusion at its initial identity, the network that starts from the result computes
-what the nnU-Net computes.
+nnU-Net accepts only checkpoints that hold every tensor of the network but its output layers. An nnU-Net checkpoint
+lacks the SAM branch and the fusion; with the fusion at its initial identity, the network that starts from the result
+computes what the nnU-Net computes.
 """
 
 import os
@@ -81,7 +81,7 @@ def write_warm_start(source: str | Path, target: str | Path, trainer: str = "nnS
     configuration = plans.get_configuration(arguments["configuration"])
     channels = determine_num_input_channels(plans, configuration, arguments["dataset_json"])
     outputs = plans.get_label_manager(arguments["dataset_json"]).num_segmentation_heads
-    network = cls.build_network_architecture(plans, configuration, channels, outputs, True)
+    network: Any = cls.build_network_architecture(plans, configuration, channels, outputs, True)
     taken = checkpoint["network_weights"]
     try:
         missing, unknown = network.load_state_dict(taken, strict=False)
