@@ -1,0 +1,147 @@
+"""Scores predicted label maps against reference label maps, per case and class.
+
+DSC   Dice similarity coefficient, 0..1
+ASD   average symmetric surface distance, pooled over both surfaces
+HD95  95 % Hausdorff distance
+NSD   surface Dice at --tolerance, 0..1
+
+Reads PNG, BMP, TIFF, NIfTI, NRRD, MHA; cases are matched by file name. Distances are in mm where files hold a spacing
+or --spacing gives it, else in pixels. The classes come from nnU-Net's dataset.json, regions and ignore label included.
+
+Example:
+  nnsam evaluate -p predictions -r nnUNet_raw/Dataset101_Hearts/labelsTs --json scores.json --csv scores.csv
+"""
+
+import argparse
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nnsam.metrics.evaluation import Evaluation
+    from nnsam.metrics.summary import Statistic, Summary
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds this command's options."""
+    parser.add_argument("-p", "--predictions", required=True, metavar="PRED", help="folder of label maps, or one file")
+    parser.add_argument("-r", "--references", required=True, metavar="REF", help="folder of label maps, or one file")
+    parser.add_argument(
+        "--labels",
+        metavar="dataset.json",
+        help="names and values of the classes (default: looked for in PRED, in REF and beside REF)",
+    )
+    parser.add_argument("--profile", default="standard", help="scoring rules (default: %(default)s)")
+    parser.add_argument(
+        "--spacing",
+        type=_numbers,
+        metavar="y,x",
+        help="pixel size in mm for pictures (z,y,x for TIFF stacks); without it distances are in pixels",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=2.0,
+        metavar="MM",
+        help="NSD counts surfaces closer than this as equal; in mm, or pixels where there is no spacing (%(default)s)",
+    )
+    parser.add_argument(
+        "--empty",
+        choices=("nan", "worst"),
+        default="nan",
+        help="distances of a class that only one side has: nan, left out of the means and counted, or worst, the "
+        "image's diagonal (default: %(default)s)",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write all scores as JSON; - for standard output, no table")
+    parser.add_argument("--csv", metavar="FILE", help="write one line per case and class")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluates, prints the table and writes the files."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from nnsam.data.atomic import atomic_file
+    from nnsam.metrics.evaluation import evaluate
+    from nnsam.metrics.profiles import ScoringOptions
+    from nnsam.metrics.summary import to_json, write_csv
+
+    screen = Console(stderr=True)
+    with ExitStack() as files:
+        # Opened first, so that a long evaluation does not end at a path that cannot be written to.
+        json_file = files.enter_context(atomic_file(args.json)) if args.json not in (None, "-") else None
+        csv_file = files.enter_context(atomic_file(args.csv)) if args.csv is not None else None
+        result = evaluate(
+            args.predictions,
+            args.references,
+            dataset_json=args.labels,
+            spacing=args.spacing,
+            profile=args.profile,
+            options=ScoringOptions(args.tolerance, args.empty),
+            progress=lambda cases: track(
+                cases, "Evaluating", console=screen, transient=True, disable=not screen.is_terminal
+            ),
+        )
+        if json_file is not None:
+            json_file.write_text(to_json(result), encoding="utf-8")
+        if csv_file is not None:
+            write_csv(result, csv_file)
+    if args.json == "-":
+        sys.stdout.write(to_json(result))
+    else:
+        print_table(result)
+    return 0
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    values = tuple(float(part) for part in text.split(","))
+    if not all(0 < value < float("inf") for value in values):
+        raise argparse.ArgumentTypeError(f"expected positive numbers; found {text!r}")
+    return values
+
+
+def print_table(result: "Evaluation") -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from nnsam.metrics.summary import summarize
+
+    summaries = summarize(result)
+    unit = "px" if result.unit == "pixels" else result.unit
+    table = Table(title=f"{result.profile} profile, mean ± standard deviation over cases")
+    table.add_column("class")
+    for name in ("cases", "missed", "false alarms", "absent"):
+        table.add_column(name, justify="right")
+    units = {"ASD": f" ({unit})", "HD95": f" ({unit})", "NSD": f" ({result.options.tolerance:g} {unit})"}
+    for name in summaries[0].scores:
+        table.add_column(name + units.get(name, ""), justify="right")
+    for index, summary in enumerate(summaries):
+        counts = (summary.cases, summary.missed, summary.false_alarms, summary.absent)
+        cells = [_cell(statistic, 2 if name in ("ASD", "HD95") else 3) for name, statistic in summary.scores.items()]
+        table.add_row(escape(summary.label), *map(str, counts), *cells, end_section=index == len(summaries) - 2)
+    # Wide enough for the table where the output is not a terminal but a file or a pipe.
+    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    console.print(table)
+    console.print(_notes(result, summaries[-1]), markup=False)
+
+
+def _cell(statistic: "Statistic", digits: int) -> str:
+    if statistic.count == 0:
+        return "-"
+    spread = f" ± {statistic.std:.{digits}f}" if statistic.count > 1 else ""
+    return f"{statistic.mean:.{digits}f}{spread}"
+
+
+def _notes(result: "Evaluation", overall: "Summary") -> str:
+    one_sided = overall.missed + overall.false_alarms
+    policy = (
+        "are left out of the means of ASD and HD95 (--empty nan)"
+        if result.options.empty == "nan"
+        else "count with the image's diagonal in ASD and HD95 (--empty worst)"
+    )
+    return (
+        f"Empty on one side: {one_sided} (missed or false alarm); they count as 0 in DSC and NSD, and {policy}.\n"
+        f"Absent on both sides: {overall.absent}; left out of every mean.\n"
+        f"Classes from {result.classes_source}."
+    )

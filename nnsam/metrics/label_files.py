@@ -1,0 +1,120 @@
+"""Label maps on disk: which files of a folder are cases, and what is in them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnsam.errors import InputError
+
+PICTURE_ENDINGS = (".png", ".bmp", ".tif", ".tiff")
+VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".gipl")
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """One label map.
+
+    Attributes:
+        values: integers, (H, W) or (D, H, W).
+        spacing: pixel size in mm in array order, (y, x) or (z, y, x); None for pictures, which hold none.
+        geometry: spacing, origin and direction as the file has them, for comparison; empty for pictures.
+    """
+
+    values: NDArray[np.integer]
+    spacing: tuple[float, ...] | None
+    geometry: dict[str, tuple[float, ...]]
+
+
+def find_label_files(path: str | Path) -> dict[str, Path]:
+    """Maps case names (file names without ending) to label maps, sorted by name.
+
+    Args:
+        path: a folder, in which files of other kinds (dataset.json, plans.json, ...) are left alone; or one label map.
+
+    Raises:
+        InputError: nothing there, no label map among it, or two label maps of one case.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist.")
+    files: dict[str, Path] = {}
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        ending = _ending(file)
+        if ending is None or not file.is_file() or file.name.startswith("."):
+            continue
+        case = file.name[: -len(ending)]
+        if case in files:
+            raise InputError(f"{path} holds two label maps of one case: {files[case].name} and {file.name}.")
+        files[case] = file
+    if not files:
+        known = ", ".join(PICTURE_ENDINGS + VOLUME_ENDINGS)
+        raise InputError(f"{path} holds no label maps (files ending with {known}).")
+    return files
+
+
+def read_label_map(path: Path) -> LabelMap:
+    """Reads one label map; volumes of a single slice come as 2D, since they have no surface across the slice.
+
+    Raises:
+        InputError: unreadable, in colour, with more than 3 dimensions, or with values that are no labels.
+    """
+    try:
+        values, spacing, geometry = _read_picture(path) if _ending(path) in PICTURE_ENDINGS else _read_volume(path)
+    except (OSError, RuntimeError, ValueError, SyntaxError) as error:  # Pillow reports broken PNGs as SyntaxError
+        if isinstance(error, InputError):
+            raise
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(f"{path} cannot be read ({reason[-1].strip()}).") from error
+    if values.ndim == 3 and 1 in values.shape:
+        axis = values.shape.index(1)
+        values = values.squeeze(axis)
+        spacing = None if spacing is None else spacing[:axis] + spacing[axis + 1 :]
+    if values.ndim not in (2, 3):
+        raise InputError(f"{path} has {values.ndim} dimensions; a label map has 2 or 3.")
+    return LabelMap(_as_labels(values, path), spacing, geometry)
+
+
+def _ending(path: Path) -> str | None:
+    name = path.name.lower()
+    return next((ending for ending in VOLUME_ENDINGS + PICTURE_ENDINGS if name.endswith(ending)), None)
+
+
+def _read_picture(path: Path) -> tuple[NDArray, None, dict[str, tuple[float, ...]]]:
+    is_tiff = _ending(path) in (".tif", ".tiff")
+    if is_tiff:
+        # scikit-image takes stacks of three or four slices for colours and turns their axes; tifffile is what it uses.
+        import tifffile
+
+        values = tifffile.imread(path)
+    else:
+        from skimage import io
+
+        values = io.imread(path)
+    is_stack = is_tiff and values.ndim == 3 and values.shape[-1] > 4
+    if values.ndim != 2 and not is_stack:
+        raise InputError(f"{path} is not a label map but a colour picture (shape {values.shape}); save label values.")
+    return values, None, {}
+
+
+def _read_volume(path: Path) -> tuple[NDArray, tuple[float, ...], dict[str, tuple[float, ...]]]:
+    import SimpleITK as sitk
+
+    image = sitk.ReadImage(str(path))
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(f"{path} is not a label map: it has {image.GetNumberOfComponentsPerPixel()} values per voxel.")
+    geometry = {"spacing": image.GetSpacing(), "origin": image.GetOrigin(), "direction": image.GetDirection()}
+    return sitk.GetArrayFromImage(image), image.GetSpacing()[::-1], geometry
+
+
+def _as_labels(values: NDArray, path: Path) -> NDArray[np.integer]:
+    if values.dtype == bool:
+        return values.astype(np.uint8)
+    if not np.issubdtype(values.dtype, np.integer):
+        if not np.isfinite(values).all() or (values != np.round(values)).any():
+            raise InputError(f"{path} holds values that are no whole numbers; is it an image or a probability map?")
+        values = values.astype(np.int64)
+    if values.size and values.min() < 0:
+        raise InputError(f"{path} holds negative values, which are no labels.")
+    return values

@@ -1,0 +1,127 @@
+"""Means over cases, and the files that hold an evaluation."""
+
+import csv
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnsam.metrics.evaluation import ClassScore, Evaluation
+
+OVERALL = "all classes"
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """Mean and sample standard deviation over the `count` cases in which a score is defined; nan where too few."""
+
+    mean: float
+    std: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One class, or all of them, over the cases.
+
+    Attributes:
+        label: class name, or `OVERALL`.
+        cases: number of cases.
+        missed: cases in which the class is in the reference and not in the prediction.
+        false_alarms: cases in which it is in the prediction only.
+        absent: cases in which it is in neither.
+        scores: score name -> statistic.
+    """
+
+    label: str
+    cases: int
+    missed: int
+    false_alarms: int
+    absent: int
+    scores: dict[str, Statistic]
+
+
+def summarize(evaluation: Evaluation) -> list[Summary]:
+    """One summary per class, then one over all classes.
+
+    The last one takes each case's mean over its defined classes first, then mean and standard deviation over cases;
+    its counts are of classes within cases.
+    """
+    rows = evaluation.rows
+    summaries = [
+        _summary(label, chosen, _table([[row] for row in chosen]))
+        for label in evaluation.classes.values
+        for chosen in [[row for row in rows if row.label == label]]
+    ]
+    by_case: dict[str, list[ClassScore]] = {}
+    for row in rows:
+        by_case.setdefault(row.case, []).append(row)
+    return [*summaries, _summary(OVERALL, rows, _table(list(by_case.values())), len(by_case))]
+
+
+def _table(groups: list[list[ClassScore]]) -> dict[str, NDArray[np.float64]]:
+    """Score name -> mean of each group over its defined scores."""
+
+    def mean(values: list[float]) -> float:
+        defined = [value for value in values if not math.isnan(value)]
+        return sum(defined) / len(defined) if defined else math.nan
+
+    names = groups[0][0].scores
+    return {name: np.array([mean([row.scores[name] for row in group]) for group in groups]) for name in names}
+
+
+def _summary(
+    label: str, rows: list[ClassScore], columns: dict[str, NDArray[np.float64]], cases: int | None = None
+) -> Summary:
+    present = [(row.reference_pixels > 0, row.predicted_pixels > 0) for row in rows]
+    return Summary(
+        label,
+        len(rows) if cases is None else cases,
+        present.count((True, False)),
+        present.count((False, True)),
+        present.count((False, False)),
+        {name: _statistic(values[~np.isnan(values)]) for name, values in columns.items()},
+    )
+
+
+def _statistic(values: NDArray[np.float64]) -> Statistic:
+    mean = float(values.mean()) if len(values) else math.nan
+    std = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+    return Statistic(mean, std, len(values))
+
+
+def to_json(evaluation: Evaluation) -> str:
+    """The evaluation as JSON text; nan becomes null, since JSON has no nan."""
+    content = {
+        "profile": evaluation.profile,
+        "options": asdict(evaluation.options),
+        "unit": evaluation.unit,
+        "classes": {name: list(values) for name, values in evaluation.classes.values.items()},
+        "ignore": evaluation.classes.ignore,
+        "classes_source": evaluation.classes_source,
+        "summary": [asdict(summary) for summary in summarize(evaluation)],
+        "cases": [asdict(row) for row in evaluation.rows],
+    }
+    return json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n"
+
+
+def _without_nan(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def write_csv(evaluation: Evaluation, path: Path) -> None:
+    """Writes one line per case and class; undefined scores are empty fields."""
+    names = list(evaluation.rows[0].scores)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["case", "class", "reference_pixels", "predicted_pixels", *names])
+        for row in evaluation.rows:
+            values = ["" if math.isnan(row.scores[name]) else repr(row.scores[name]) for name in names]
+            writer.writerow([row.case, row.label, row.reference_pixels, row.predicted_pixels, *values])

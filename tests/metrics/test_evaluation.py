@@ -1,0 +1,207 @@
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from skimage import io
+
+from nnsam.data.phantom import STRUCTURES, make_phantom, write_phantom_dataset
+from nnsam.errors import InputError
+from nnsam.metrics import average_surface_distance, dice, hausdorff95, surface_dice
+from nnsam.metrics.evaluation import evaluate
+from nnsam.metrics.profiles import ScoringOptions
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for name in ("predictions", "references"):
+        (tmp_path / name).mkdir()
+    return tmp_path / "predictions", tmp_path / "references"
+
+
+def save(folder, case, array, spacing=None, origin=None):
+    if spacing is None:
+        io.imsave(folder / f"{case}.png", array, check_contrast=False)
+        return
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(spacing)
+    if origin is not None:
+        image.SetOrigin(origin)
+    sitk.WriteImage(image, str(folder / f"{case}.nii.gz"))
+
+
+def declare(folder, **labels):
+    (folder / "dataset.json").write_text(json.dumps({"labels": {"background": 0, **labels}}))
+
+
+def box(top, left, value=1, shape=(20, 24)):
+    labels = np.zeros(shape, np.uint8)
+    labels[top : top + 8, left : left + 8] = value
+    return labels
+
+
+def scores(result):
+    return {(row.case, row.label): row.scores for row in result.rows}
+
+
+def test_scores_are_those_of_the_library_with_the_axes_in_order(folders):
+    prediction, reference = box(4, 4), box(6, 5)
+    save(folders[0], "a", prediction, spacing=(0.5, 2.0))  # x, y
+    save(folders[1], "a", reference, spacing=(0.5, 2.0))
+    result = evaluate(*folders, options=ScoringOptions(tolerance=1.0))
+    masks = prediction == 1, reference == 1
+    assert result.unit == "mm"
+    assert scores(result)["a", "label_1"] == pytest.approx(
+        {
+            "DSC": dice(*masks),
+            "ASD": average_surface_distance(*masks, (2.0, 0.5)),
+            "HD95": hausdorff95(*masks, (2.0, 0.5)),
+            "NSD": surface_dice(*masks, (2.0, 0.5), tolerance=1.0),
+        }
+    )
+    # The test would notice axes in the wrong order.
+    assert hausdorff95(*masks, (2.0, 0.5)) != hausdorff95(*masks, (0.5, 2.0))
+
+
+def test_single_slice_volume_is_scored_as_its_slice(folders):
+    for folder, labels in zip(folders, (box(4, 4), box(6, 5)), strict=True):
+        save(folder, "flat", labels, (0.5, 2.0))
+        save(folder, "slice", labels[None], (0.5, 2.0, 7.0))
+    result = scores(evaluate(*folders))
+    assert result["flat", "label_1"] == pytest.approx(result["slice", "label_1"])
+
+
+def test_pictures_are_measured_in_pixels_or_by_the_given_spacing(folders):
+    save(folders[0], "a", box(4, 4))
+    save(folders[1], "a", box(6, 4))
+    in_pixels, in_mm = evaluate(*folders), evaluate(*folders, spacing=(3.0, 1.0))
+    assert (in_pixels.unit, in_mm.unit) == ("pixels", "mm")
+    assert scores(in_pixels)["a", "label_1"]["HD95"] == 2
+    assert scores(in_mm)["a", "label_1"]["HD95"] == 6
+
+
+def test_labels_are_taken_from_the_dataset_beside_the_references(tmp_path):
+    dataset = write_phantom_dataset(tmp_path / "Dataset001_P", 1, 2, size=(48, 48))
+    result = evaluate(dataset / "labelsTs", dataset / "labelsTs")
+    assert list(result.classes.values) == list(STRUCTURES)
+    assert all(row.scores == {"DSC": 1, "ASD": 0, "HD95": 0, "NSD": 1} for row in result.rows)
+    assert len(result.rows) == 10
+    assert result.classes_source.endswith("dataset.json")
+
+
+def test_regions_are_scored_as_unions(folders, tmp_path):
+    labels = make_phantom(0, (48, 48))[1]
+    merged = np.where(labels == STRUCTURES["RA"], STRUCTURES["RV"], labels).astype(np.uint8)
+    save(folders[0], "a", merged)
+    save(folders[1], "a", labels)
+    declare(tmp_path, whole=[1, 2, 3, 4, 5], right=[2, 4], RA=4)
+    result = scores(evaluate(*folders, dataset_json=tmp_path / "dataset.json"))
+    assert result["a", "whole"]["DSC"] == result["a", "right"]["DSC"] == 1
+    assert result["a", "RA"]["DSC"] == 0
+
+
+def test_ignored_pixels_do_not_count(folders):
+    reference = box(4, 4)
+    reference[:, 12:] = 2
+    prediction = box(4, 4)
+    prediction[:, 14:] = 1  # wrong, but nobody knows
+    save(folders[0], "a", prediction)
+    save(folders[1], "a", reference)
+    declare(folders[1], box=1, ignore=2)
+    result = evaluate(*folders)
+    assert scores(result)["a", "box"] == {"DSC": 1, "ASD": 0, "HD95": 0, "NSD": 1}
+    assert result.rows[0].predicted_pixels == 64
+    # Without the declaration the same pixels are an error.
+    declare(folders[1], box=1, other=2)
+    assert scores(evaluate(*folders))["a", "box"]["DSC"] < 0.6
+
+
+def test_misses_and_false_alarms_follow_the_policy(folders):
+    empty = np.zeros((30, 40), np.uint8)
+    full = box(2, 2, shape=(30, 40))
+    for case, prediction, reference in (("absent", empty, empty), ("alarm", full, empty), ("miss", empty, full)):
+        save(folders[0], case, prediction)
+        save(folders[1], case, reference)
+    declare(folders[1], box=1)
+    for policy, distance in (("nan", np.nan), ("worst", 50.0)):
+        result = scores(evaluate(*folders, options=ScoringOptions(empty=policy)))
+        expected = {"DSC": 0, "ASD": distance, "HD95": distance, "NSD": 0}
+        assert result["miss", "box"] == pytest.approx(expected, nan_ok=True)
+        assert result["alarm", "box"] == pytest.approx(expected, nan_ok=True)
+        assert all(np.isnan(value) for value in result["absent", "box"].values())
+
+
+def test_two_files_are_compared_whatever_their_names(folders):
+    save(folders[0], "mine", box(4, 4))
+    save(folders[1], "theirs", box(4, 4))
+    result = evaluate(folders[0] / "mine.png", folders[1] / "theirs.png")
+    assert scores(result)["theirs", "label_1"]["DSC"] == 1
+
+
+def test_formats_may_differ_between_the_folders(folders):
+    save(folders[0], "a", box(4, 4))
+    save(folders[1], "a", box(4, 4), (2.0, 2.0))
+    assert scores(evaluate(*folders))["a", "label_1"]["DSC"] == 1
+
+
+def test_unpaired_cases_are_named(folders):
+    for case in ("a", "b", "c", "d", "e"):
+        save(folders[1], case, box(4, 4))
+    save(folders[0], "a", box(4, 4))
+    with pytest.raises(InputError, match=r"lacks 4 of 5 predictions: b, c, d, \.\.\."):
+        evaluate(*folders)
+    for case in ("b", "c", "d", "e", "x"):
+        save(folders[0], case, box(4, 4))
+    with pytest.raises(InputError, match="lacks the references of 1 predictions: x"):
+        evaluate(*folders)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"array": box(4, 4, shape=(20, 25))}, "differ in shape"),
+        ({"spacing": (1.0, 1.1)}, "differ in spacing"),
+        ({"origin": (0.0, 5.0)}, "differ in origin"),
+    ],
+)
+def test_different_geometry_is_named(folders, change, words):
+    save(folders[1], "a", box(4, 4), (1.0, 1.0))
+    save(folders[0], "a", **{"array": box(4, 4), "spacing": (1.0, 1.0), **change})
+    with pytest.raises(InputError, match="Case a: prediction and reference " + words):
+        evaluate(*folders)
+
+
+def test_spacing_that_does_not_fit_is_named(folders):
+    save(folders[0], "a", box(4, 4))
+    save(folders[1], "a", box(4, 4))
+    with pytest.raises(InputError, match="2 dimensions, but --spacing holds 3"):
+        evaluate(*folders, spacing=(1, 1, 1))
+    save(folders[0], "b", box(4, 4), (1.0, 1.0))
+    save(folders[1], "b", box(4, 4), (1.0, 1.0))
+    with pytest.raises(InputError, match="in mm and in pixels"):
+        evaluate(*folders)
+    with pytest.raises(InputError, match="holds its own spacing"):
+        evaluate(*folders, spacing=(1, 1))
+
+
+def test_stacks_need_a_spacing(folders):
+    for folder in folders:
+        io.imsave(folder / "a.tif", np.ones((3, 8, 9), np.uint8), check_contrast=False)
+    with pytest.raises(InputError, match="volume without spacing"):
+        evaluate(*folders)
+    assert scores(evaluate(*folders, spacing=(2, 1, 1)))["a", "label_1"]["DSC"] == 1
+
+
+def test_undeclared_values_empty_sets_and_unknown_profiles_are_named(folders):
+    save(folders[0], "a", box(4, 4, 3))
+    save(folders[1], "a", box(4, 4, 1))
+    declare(folders[1], box=1)
+    with pytest.raises(InputError, match=r"The prediction of a holds the label values \[3\]"):
+        evaluate(*folders)
+    with pytest.raises(InputError, match="known: standard"):
+        evaluate(*folders, profile="other")
+    (folders[1] / "dataset.json").unlink()
+    for folder in folders:
+        save(folder, "a", np.zeros((5, 5), np.uint8))
+    with pytest.raises(InputError, match="All label maps are empty"):
+        evaluate(*folders)
