@@ -34,8 +34,9 @@ def read_nnunet_checkpoint(path: str | Path) -> dict[str, Any]:
         with torch.serialization.safe_globals(allowed):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for files that are no checkpoints
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"{path} cannot be read as a checkpoint of nnU-Net: {str(error).splitlines()[0]}; give a checkpoint_*.pth "
+            f"{path} cannot be read as a checkpoint of nnU-Net: {reason}; give a checkpoint_*.pth "
             f"that nnUNetv2_train wrote"
         ) from error
     missing = {"network_weights", "init_args", "trainer_name"} - set(checkpoint)

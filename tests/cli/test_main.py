@@ -1,0 +1,90 @@
+"""Dispatch, messages and exit codes of the `nnsam` command."""
+
+import subprocess
+import sys
+
+import pytest
+
+from nnsam.cli import main as cli
+from nnsam.errors import InputError
+
+
+class Command:
+    """A stand-in for a command's module."""
+
+    def __init__(self, outcome):
+        self.outcome = outcome
+
+    def add_arguments(self, parser):
+        pass
+
+    def run(self, args):
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
+
+
+@pytest.fixture
+def outcome(monkeypatch):
+    """Makes `nnsam doctor` end in a given way."""
+
+    def install(value):
+        sys.modules["stand_in_command"] = Command(value)
+        monkeypatch.setitem(sys.modules, "stand_in_command", sys.modules["stand_in_command"])
+        monkeypatch.setitem(cli.COMMANDS, "doctor", ("stand_in_command", "stand-in"))
+
+    return install
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_the_exit_code_is_the_commands(outcome, code):
+    outcome(code)
+    assert cli.main(["doctor"]) == code
+
+
+def test_a_user_error_is_one_sentence_and_exit_code_1(outcome, capsys):
+    outcome(InputError("found this, expected that; do so"))
+    assert cli.main(["doctor"]) == 1
+    assert capsys.readouterr().err == "nnsam doctor: found this, expected that; do so\n"
+
+
+def test_a_stack_trace_is_shown_on_request(outcome, monkeypatch):
+    monkeypatch.setenv("NNSAM_TRACEBACK", "1")
+    outcome(InputError("found this"))
+    with pytest.raises(InputError):
+        cli.main(["doctor"])
+
+
+def test_a_defect_keeps_its_stack_trace(outcome):
+    outcome(KeyError("ours"))
+    with pytest.raises(KeyError):
+        cli.main(["doctor"])
+
+
+def test_ctrl_c_ends_with_130(outcome):
+    outcome(KeyboardInterrupt())
+    assert cli.main(["doctor"]) == 130
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["doctor", "--nonsense"]])
+def test_wrong_usage_ends_with_2(arguments):
+    with pytest.raises(SystemExit) as ending:
+        cli.main(arguments)
+    assert ending.value.code == 2
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_help_with_an_example(command, capsys):
+    with pytest.raises(SystemExit) as ending:
+        cli.main([command, "--help"])
+    assert ending.value.code == 0
+    text = capsys.readouterr().out
+    assert "Example:" in text
+    assert f"nnsam {command}" in text.split("Example:")[1]
+
+
+def test_help_imports_neither_torch_nor_numpy():
+    code = "import sys\nfrom nnsam.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "print([name for name in ('torch', 'numpy', 'nnunetv2') if name in sys.modules])"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines()[-1] == "[]"
