@@ -101,6 +101,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def print_table(result: "Evaluation") -> None:
+    """Prints mean and standard deviation per class and overall."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

@@ -70,7 +70,8 @@ def to_openvino(module: nn.Module, example: Tensor):
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    with torch.no_grad(), warnings.catch_warnings():
+    # Under autocast the tracer would record casts of the weights.
+    with torch.no_grad(), torch.autocast("cpu", enabled=False), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer warns of shapes becoming constants, which is what is wanted
         # The front end reads through the decoder while it converts, so the decoder needs a name that keeps it alive.
         decoder = TorchScriptPythonDecoder(module, example_input=(example,))
