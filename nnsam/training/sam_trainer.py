@@ -94,10 +94,12 @@ class nnSAMTrainer(nnUNetTrainer):
         check_fold(fold, Path(base, plans["dataset_name"]) if base else None, dataset_json)
         if device.type == "cpu":
             check_settings()
-        # Found, or downloaded, before nnU-Net creates its output folder. A run that goes on from a checkpoint
-        # needs none: the checkpoint has them.
+        # Found, or downloaded, and looked at before nnU-Net creates its output folder. A run that goes on from a
+        # checkpoint needs none: the checkpoint has them.
         from_file = self.use_sam and not self.random_encoder and not self._may_go_on(plans, configuration, fold)
         self._weights = weights.resolve() if from_file else None
+        if self._weights is not None and self._weights.path is not None:
+            load_encoder_state(self._weights.path)
         self._encoder_from_checkpoint = False
         self._acceleration: CPUAcceleration | None = None
         self._history: LossHistory | None = None
