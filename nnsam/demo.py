@@ -140,7 +140,8 @@ class Demo:
 
         from nnsam.data.overlay import OverlayCase, write_overlays
 
-        names = {value: name for name, value in json.loads((raw / "dataset.json").read_text())["labels"].items()}
+        labels = json.loads((raw / "dataset.json").read_text())["labels"]
+        names = {value: name for name, value in labels.items() if value}
         folder = self.folder / "overlays"
         folder.mkdir()
         paths = []

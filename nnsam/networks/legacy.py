@@ -7,6 +7,7 @@ layers of the encoder are left in training mode.
 """
 
 import copy
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,14 @@ class LegacyInput(nn.Module):
 
     def forward(self, patch: Tensor) -> Tensor:
         """Resizes the patch; its intensities stay nnU-Net's."""
+        return self.normalize(self.picture(patch))
+
+    def normalize(self, picture: Tensor) -> Tensor:
+        """Returns the picture as it is."""
+        return picture
+
+    def picture(self, patch: Tensor) -> Tensor:
+        """Resizes the patch."""
         if patch.shape[1] not in (1, 3):
             raise InputError(f"nnSAM's released code takes images of 1 or 3 channels; found {patch.shape[1]}")
         patch = patch.detach().float().expand(-1, 3, -1, -1)
@@ -56,7 +65,7 @@ class LegacySAMBranch(SAMBranch):
         legacy.load_state_dict(encoder.state_dict())
         super().__init__(legacy, *args, **kwargs)
 
-    def build_input(self, size: int) -> nn.Module:
+    def build_input(self, size: int) -> Any:
         """Returns the resizing without SAM's normalisation."""
         return LegacyInput(size)
 

@@ -29,8 +29,8 @@ class SAMBranch(nn.Module):
         random_by_design: the network is the control with a random encoder, so nothing needs a warning.
 
     Attributes:
-        runtime: if set, computes the embedding in place of the encoder: SAM-normalised (B, 3, size, size) -> embedding.
-            Not part of the state; see :class:`nnsam.networks.openvino_encoder.OpenVINOEncoder`.
+        runtime: if set, does the work of :meth:`embed`. Not part of the state; see
+            :class:`nnsam.networks.openvino_encoder.OpenVINOEncoder`.
         may_use_runtime: the encoder computes the same in training as in evaluation, so that a runtime can replace it.
     """
 
@@ -52,8 +52,8 @@ class SAMBranch(nn.Module):
         self.register_buffer("origin", (provenance or Provenance("random", digest(encoder))).to_tensor())
         self.register_load_state_dict_post_hook(_warn_if_random)
 
-    def build_input(self, size: int) -> nn.Module:
-        """Returns the module that makes the encoder's input."""
+    def build_input(self, size: int) -> Any:
+        """Returns the module that makes the encoder's input, with :class:`SAMInput`'s methods."""
         return SAMInput(size)
 
     @property
@@ -78,8 +78,12 @@ class SAMBranch(nn.Module):
     def forward(self, patch: Tensor) -> Tensor:
         """Computes the embedding of a patch in nnU-Net's normalisation."""
         with torch.no_grad():
-            image = self.prepare(patch)
-            return self.encoder(image) if self.runtime is None else self.runtime(image)
+            picture = self.prepare.picture(patch)
+            return self.embed(picture) if self.runtime is None else self.runtime(picture)
+
+    def embed(self, picture: Tensor) -> Tensor:
+        """Normalises and encodes a picture, (B, 1 or 3, size, size), as `prepare.picture` makes it."""
+        return self.encoder(self.prepare.normalize(picture))
 
 
 def _warn_if_random(branch: Any, _: object) -> None:

@@ -43,9 +43,16 @@ class SAMInput(nn.Module):
 
     def forward(self, patch: Tensor) -> Tensor:
         """Maps (B, C, H, W), C >= 1, to (B, 3, size, size) in float32."""
+        return self.normalize(self.picture(patch))
+
+    def picture(self, patch: Tensor) -> Tensor:
+        """Does steps 1 to 3: (B, C, H, W) to (B, 3, size, size), or (B, 1, size, size) for C = 1, in 0..1."""
         image = to_three_channels(rescale_robust(patch.detach().float(), self.minimum_range))
-        image = resize(image, (self.size, self.size))
-        return (image.expand(-1, 3, -1, -1) - self.mean) / self.std
+        return resize(image, (self.size, self.size))
+
+    def normalize(self, picture: Tensor) -> Tensor:
+        """Does step 4: (B, 1 or 3, size, size) in 0..1 to (B, 3, size, size), SAM-normalised."""
+        return (picture.expand(-1, 3, -1, -1) - self.mean) / self.std
 
 
 def rescale_robust(patch: Tensor, minimum_range: float = 1e-2) -> Tensor:

@@ -18,10 +18,13 @@ import warnings
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
 from nnsam.errors import InputError, NnsamWarning, SetupError
 from nnsam.networks.fused_unet import FusedUNet
 from nnsam.networks.openvino_encoder import TOLERANCE, OpenVINOEncoder
+from nnsam.networks.sam_branch import SAMBranch
+from nnsam.training.channels_last import ChannelsLast
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 ENCODERS = ("auto", "openvino", "torch")
@@ -77,6 +80,7 @@ class CPUAcceleration:
         self._network = network
         self._bfloat16 = cpu_precision() == "bfloat16"
         self._runtime: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self._layout = ChannelsLast(network.encoder, network.decoder) if self._bfloat16 else None
         log(f"nnsam: training on the CPU in {'bfloat16 (autocast)' if self._bfloat16 else 'float32'}")
         if network.sam is not None:
             self._choose_runtime(network.sam, patch, log)
@@ -84,12 +88,16 @@ class CPUAcceleration:
     def enable(self) -> None:
         """Switches to the fast way."""
         self._network.cpu_autocast = self._bfloat16
+        if self._layout is not None:
+            self._layout.enable()
         if self._network.sam is not None:
             self._network.sam.runtime = self._runtime
 
     def disable(self) -> None:
         """Switches to float32 in PyTorch."""
         self._network.cpu_autocast = False
+        if self._layout is not None:
+            self._layout.disable()
         if self._network.sam is not None:
             self._network.sam.runtime = None
 
@@ -98,22 +106,22 @@ class CPUAcceleration:
         if wanted == "torch" or not sam.may_use_runtime:
             return
         precision = "bf16" if self._bfloat16 else "f32"
-        image = sam.prepare(patch)
+        picture, embed = sam.prepare.picture(patch), _Embed(sam)
         try:
-            runtime = OpenVINOEncoder(sam.encoder, precision, threads=torch.get_num_threads())
+            runtime = OpenVINOEncoder(embed, precision, threads=torch.get_num_threads())
         except SetupError as error:
             if wanted == "openvino":
                 raise
             log(f"nnsam: SAM encoder in PyTorch ({error})")
             return
-        difference = runtime.relative_difference(image)
+        difference = runtime.relative_difference(picture)
         if not difference <= TOLERANCE[precision]:  # also true for NaN
             message = f"OpenVINO's {precision} embedding differs from PyTorch's by {difference:.1%} (RMS)"
             if wanted == "openvino":
                 raise SetupError(f"{message}, more than {TOLERANCE[precision]:.1%}; unset NNSAM_CPU_ENCODER")
             log(f"nnsam: SAM encoder in PyTorch, because {message}")
             return
-        quick, slow = seconds(lambda: runtime(image)), seconds(lambda: self._in_torch(sam.encoder, image))
+        quick, slow = seconds(lambda: runtime(picture)), seconds(lambda: self._in_torch(embed, picture))
         use = wanted == "openvino" or quick < slow
         self._runtime = runtime if use else None
         log(
@@ -121,9 +129,20 @@ class CPUAcceleration:
             f"PyTorch {slow:.3f} s; OpenVINO differs by {difference:.2e} (relative RMS)"
         )
 
-    def _in_torch(self, encoder, image: torch.Tensor) -> torch.Tensor:
+    def _in_torch(self, embed: nn.Module, picture: torch.Tensor) -> torch.Tensor:
         with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._bfloat16):
-            return encoder(image)
+            return embed(picture)
+
+
+class _Embed(nn.Module):
+    """A branch's normalisation and encoder as one module, for OpenVINO to compile."""
+
+    def __init__(self, branch: SAMBranch):
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        return self.branch.embed(picture)
 
 
 def seconds(function: Callable[[], object], repeats: int = 2) -> float:

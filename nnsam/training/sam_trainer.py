@@ -219,7 +219,11 @@ class nnSAMTrainer(nnUNetTrainer):
 
     def on_train_start(self) -> None:
         """Prepares data loading and speed, and writes down what the encoder's weights are."""
-        self._seed(self.local_rank)  # each process of a distributed training draws its own samples
+        if not self.was_initialized:
+            self.initialize()
+        # After initialize, whose frozen encoder has to be the same in every process of a distributed training, while
+        # each process draws its own samples.
+        self._seed(self.local_rank)
         super().on_train_start()
         self._history = LossHistory(self.output_folder, self.current_epoch) if self.use_level_sets else None
         self._record_weights()
