@@ -22,7 +22,7 @@ def check_versions() -> None:
     """Raises SetupError where nnU-Net or torch is one that this package does not work with."""
     for package, found_fits, expected in (
         ("nnunetv2", lambda v: (2, 8, 1) <= v < (2, 9), ">=2.8.1,<2.9"),
-        ("torch", lambda v: v >= (2, 3) and v[:2] != (2, 9), ">=2.3,!=2.9.*"),
+        ("torch", lambda v: v >= (2, 5) and v[:2] != (2, 9), ">=2.5,!=2.9.*"),
     ):
         try:
             found = version(package)
@@ -34,8 +34,18 @@ def check_versions() -> None:
             raise SetupError(f'found {package} {found}, expected {expected}; run: pip install "{package}{expected}"')
 
 
-def check_configuration(plans: dict[str, Any], configuration: str, trainer: str) -> None:
-    """Raises InputError unless the configuration is a 2D one without cascade, whose patch fits the encoder."""
+def check_configuration(
+    plans: dict[str, Any], configuration: str, trainer: str, *, sam: bool = True, min_stages: int = 1
+) -> None:
+    """Raises InputError unless the configuration is a 2D one without cascade, whose patch fits the encoder.
+
+    Args:
+        plans: content of nnU-Net's plans file.
+        configuration: name of the configuration.
+        trainer: name of the trainer, for messages.
+        sam: the network has a SAM branch, for which patches must not be too small.
+        min_stages: number of resolution stages that the trainer's network needs.
+    """
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     from nnsam.networks.mobile_sam import STRIDE
@@ -51,10 +61,16 @@ def check_configuration(plans: dict[str, Any], configuration: str, trainer: str)
         )
     if settings.previous_stage_name is not None:
         raise InputError(f"{trainer} does not work in a cascade, but {configuration!r} has a previous stage: use 2d")
-    if min(patch) < STRIDE:
+    if sam and min(patch) < STRIDE:
         raise InputError(
             f"the patch of configuration {configuration!r} is {patch[0]} x {patch[1]} pixels, smaller than the SAM "
             f"encoder's stride of {STRIDE}; use images of at least {STRIDE} x {STRIDE} pixels"
+        )
+    stages = len(settings.pool_op_kernel_sizes)
+    if stages < min_stages:
+        raise InputError(
+            f"{trainer} needs a network of at least {min_stages} stages, and configuration {configuration!r} has "
+            f"{stages}; use nnSAMTrainer, which fuses at any depth"
         )
 
 

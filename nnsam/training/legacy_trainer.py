@@ -1,6 +1,6 @@
 """nnSAMLegacyTrainer: what nnSAM's released code trains, for comparison."""
 
-from nnsam.networks.legacy import LegacyFusedUNet, LegacySAMBranch
+from nnsam.networks.legacy import SKIP, LegacyFusedUNet, LegacySAMBranch
 from nnsam.networks.provenance import Kind, Provenance
 from nnsam.networks.sam_branch import SAMBranch, digest
 from nnsam.training.sam_trainer import nnSAMTrainer
@@ -15,6 +15,7 @@ class nnSAMLegacyTrainer(nnSAMTrainer):
     use_level_sets = False
     branch_class = LegacySAMBranch
     network_class = LegacyFusedUNet
+    min_stages = SKIP + 2
 
     def load_encoder(self, branch: SAMBranch) -> None:
         """Loads the encoder's weights and overwrites its convolutions."""

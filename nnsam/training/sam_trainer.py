@@ -78,6 +78,7 @@ class nnSAMTrainer(nnUNetTrainer):
 
     branch_class = SAMBranch
     network_class = FusedUNet
+    min_stages = 1
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class nnSAMTrainer(nnUNetTrainer):
     ):
         name = type(self).__name__
         check_versions()
-        check_configuration(plans, configuration, name)
+        check_configuration(plans, configuration, name, sam=self.use_sam, min_stages=self.min_stages)
         base = nnUNet_preprocessed.get() if nnUNet_preprocessed.is_set() else None
         check_fold(fold, Path(base, plans["dataset_name"]) if base else None, dataset_json)
         if device.type == "cpu":

@@ -1,5 +1,6 @@
 """Reads tensors from a PyTorch file without running code that the file may contain."""
 
+import builtins
 import os
 import pickle
 import re
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 _WRAPPERS = ("model", "state_dict")
 
 # How PyTorch's restricted unpickler names what it refuses; "class" was the wording up to 2.3.
-_REFUSED = re.compile(r"(?:GLOBAL|Unsupported class) (\w+(?:\.\w+)+)")
+_REFUSED = re.compile(r"(?:GLOBAL|Unsupported class) (\w+(?:\.\w+)*)")
 
 
 def read_tensors(path: str | os.PathLike[str], prefix: str = "") -> "dict[str, torch.Tensor]":
@@ -49,7 +50,8 @@ def _load(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         refused = _REFUSED.search(str(error))
-        if refused is None:
+        # Built-in functions are named without a module; other such names are what a truncated file breaks off in.
+        if refused is None or not ("." in refused[1] or hasattr(builtins, refused[1])):
             raise _unreadable(path) from error
         raise WeightsError(
             f"{path} was refused because loading it would run code (it asks for {refused[1]}): save only "

@@ -67,7 +67,7 @@ def test_a_patch_smaller_than_the_stride(patch):
         ("nnunetv2", "2.5.1", False),
         ("nnunetv2", "2.9.0", False),
         ("nnunetv2", "1.7.1", False),
-        ("torch", "2.3.0", True),
+        ("torch", "2.5.0", True),
         ("torch", "2.8.0+cpu", True),
         ("torch", "2.10.0+cu128", True),
         ("torch", "3.0", True),
@@ -100,7 +100,7 @@ def test_a_package_that_is_not_installed(monkeypatch):
 def test_the_bounds_are_those_of_setup_cfg(pytestconfig):
     text = (pytestconfig.rootpath / "setup.cfg").read_text()
     assert "nnunetv2>=2.8.1,<2.9\n" in text
-    assert "torch>=2.3,!=2.9.*\n" in text
+    assert "torch>=2.5,!=2.9.*\n" in text
 
 
 @pytest.mark.parametrize(
@@ -145,3 +145,13 @@ def test_too_few_cases_in_a_real_data_set(toy, make_trainer, results, official, 
         create(tmp_path / "fewer", "nnSAMTrainer_sam32", 0)
     assert not results.exists()
     create(tmp_path / "fewer", "nnSAMTrainer_sam32", "all")
+
+
+def test_a_network_with_too_few_stages_is_refused():
+    with pytest.raises(InputError, match="needs a network of at least 5 stages, and configuration '2d' has 4"):
+        check_configuration(make_plans(stages=4), "2d", "nnSAMLegacyTrainer", min_stages=5)
+    check_configuration(make_plans(stages=5), "2d", "nnSAMLegacyTrainer", min_stages=5)
+
+
+def test_a_trainer_without_sam_takes_small_patches():
+    check_configuration(make_plans(patch_size=(8, 8), stages=3), "2d", "nnSAMLevelSetOnlyTrainer", sam=False)

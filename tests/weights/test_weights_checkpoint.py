@@ -130,6 +130,17 @@ def test_code_is_refused_and_not_run(tmp_path, path, tensors, how):
     assert trap.exists()
 
 
+class BuiltIn:
+    def __reduce__(self):
+        return exec, ("raise SystemExit",)
+
+
+def test_a_built_in_function_is_refused_as_code(path):
+    torch.save({"x": BuiltIn()}, path)
+    with pytest.raises(WeightsError, match=r"would run code \(it asks for \w*\.?exec\)"):
+        read_tensors(path)
+
+
 def test_whole_module_is_refused(path):
     torch.save(torch.nn.Linear(2, 2), path)
     with pytest.raises(WeightsError, match=r"would run code \(it asks for torch\.nn\.modules\.linear\.Linear\)"):
