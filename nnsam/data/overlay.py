@@ -120,7 +120,8 @@ def write_overlays(
         axis.set_title(case.title, fontsize=9)
     if label_names:
         patches = [Patch(color=_fraction(_color(value, COLORS)), label=name) for value, name in label_names.items()]
-        figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=8, frameon=False)
+        ncols = min(len(patches), 3 * columns)  # a picture is wide enough for three names
+        figure.legend(handles=patches, loc="outside lower center", ncols=ncols, fontsize=8, frameon=False)
     figure.suptitle("filled: prediction, line: reference", fontsize=9)
     with atomic_file(path) as draft:
         figure.savefig(draft, dpi=110, format="png")
