@@ -4,7 +4,6 @@ Only hooks that nnU-Net 2.8 means to be overridden are overridden; its loops, st
 are.
 """
 
-import json
 import random
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
 from nnsam import weights
-from nnsam.data.atomic import atomic_file
 from nnsam.errors import InputError
 from nnsam.geometry.signed_distance import BAND
 from nnsam.losses import LevelSetLoss
@@ -24,23 +22,12 @@ from nnsam.losses.compound import SegmentationAndLevelSetLoss
 from nnsam.networks.fused_unet import FusedUNet
 from nnsam.networks.mobile_sam import MobileSAMEncoder
 from nnsam.networks.mobile_sam_checkpoint import load_encoder_state
-from nnsam.networks.provenance import Provenance
-from nnsam.networks.sam_branch import SAMBranch, digest
+from nnsam.networks.sam_branch import SAMBranch
 from nnsam.training.checks import check_configuration, check_fold, check_versions
 from nnsam.training.cpu_acceleration import CPUAcceleration, check_settings
+from nnsam.training.encoder_weights import WEIGHTS_RECORD, fill_encoder, record_weights
 from nnsam.training.level_set_target import AppendSignedDistance
 from nnsam.training.loss_history import LossHistory
-
-WEIGHTS_RECORD = "sam_weights.json"
-
-
-def fill_encoder(branch: SAMBranch, source: weights.WeightsSource | None, seed: int = 0) -> None:
-    """Loads a branch's encoder from its source, or with seeded random weights (source None, or of kind "random")."""
-    if source is None or source.path is None or source.sha256 is None:
-        encoder = MobileSAMEncoder.random(seed)
-        branch.load_encoder(encoder.state_dict(), Provenance("random", digest(encoder)))
-    else:
-        branch.load_encoder(load_encoder_state(source.path), Provenance(source.kind, source.sha256))
 
 
 class nnSAMTrainer(nnUNetTrainer):
@@ -227,7 +214,9 @@ class nnSAMTrainer(nnUNetTrainer):
         self._seed(self.local_rank)
         super().on_train_start()
         self._history = LossHistory(self.output_folder, self.current_epoch) if self.use_level_sets else None
-        self._record_weights()
+        if self.local_rank == 0 and self.bare_network.sam is not None:
+            record = Path(self.output_folder, WEIGHTS_RECORD)
+            self.print_to_log_file(record_weights(self.bare_network.sam, record, self.sam_size))
         if self.device.type == "cpu":
             channels, patch_size = self.num_input_channels, self.configuration_manager.patch_size
             patch = torch.randn(self.batch_size, channels, *patch_size, generator=torch.Generator().manual_seed(0))
@@ -294,13 +283,3 @@ class nnSAMTrainer(nnUNetTrainer):
             random.seed(seed)
             np.random.seed(seed)
             torch.manual_seed(seed)
-
-    def _record_weights(self) -> None:
-        branch = self.bare_network.sam
-        if branch is None or self.local_rank != 0:
-            return
-        provenance = branch.provenance
-        self.print_to_log_file(f"nnsam: SAM branch with {provenance}")
-        record = {"kind": provenance.kind, "sha256": provenance.sha256, "sam_size": self.sam_size}
-        with atomic_file(Path(self.output_folder, WEIGHTS_RECORD)) as path:
-            path.write_text(json.dumps(record, indent=1))

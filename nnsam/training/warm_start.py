@@ -65,7 +65,7 @@ def write_warm_start(source: str | Path, target: str | Path, trainer: str = "nnS
 
     from nnsam import weights
     from nnsam.training.checks import check_configuration
-    from nnsam.training.sam_trainer import fill_encoder
+    from nnsam.training.encoder_weights import fill_encoder
     from nnsam.training.trainer_names import trainer_class
 
     target = Path(target)
