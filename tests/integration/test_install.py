@@ -45,12 +45,17 @@ def test_the_wheel_holds_every_package_and_the_start_up_hook(wheel):
 @pytest.fixture
 def environment(tmp_path):
     """A virtual environment that sees this one's other packages, but not this one's nnsam."""
-    call(sys.executable, "-m", "venv", tmp_path / "venv")
     python = tmp_path / "venv" / "bin" / "python"
-    here = call(sys.executable, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
-    there = Path(call(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
-    # Appended to sys.path as a plain folder: its own .pth files, this package's hook among them, are not run.
-    (there / "borrowed.pth").write_text(here + "\n")
+    call(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
+    find = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    here, there = (Path(call(interpreter, "-c", find).strip()) for interpreter in (sys.executable, python))
+    borrowed = tmp_path / "borrowed"
+    borrowed.mkdir()
+    for entry in here.iterdir():
+        # Start-up files would run this environment's hook.
+        if not entry.name.startswith(("nnsam", "__editable__")) and entry.suffix not in (".pth", ".start"):
+            (borrowed / entry.name).symlink_to(entry)
+    (there / "borrowed.pth").write_text(f"{borrowed}\n")
     return python, there
 
 
