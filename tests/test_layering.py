@@ -7,11 +7,25 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("bench", "cli", "data", "geometry", "losses", "metrics", "networks", "training", "weights")
+PACKAGES = (
+    "bench",
+    "cli",
+    "data",
+    "geometry",
+    "inference",
+    "losses",
+    "metrics",
+    "networks",
+    "prompts",
+    "training",
+    "weights",
+)
 
 # package -> (may be imported nowhere in it, may not be imported at module level)
 RULES = {
     "geometry": ({"nnunetv2", "nnsam.training", "nnsam.networks", "nnsam.weights"}, set()),
+    "prompts": ({"nnunetv2", "nnsam.training", "nnsam.networks", "nnsam.weights", "torch"}, set()),
+    "inference": ({"nnunetv2.training"}, {"nnunetv2", "torch", "nnsam.training"}),
     "losses": ({"nnunetv2", "nnsam.training", "nnsam.networks", "nnsam.weights"}, set()),
     "metrics": ({"nnunetv2", "nnsam.training", "nnsam.networks", "nnsam.weights", "torch"}, set()),
     "networks": ({"nnunetv2.training", "nnsam.training", "nnsam.losses"}, {"nnunetv2"}),

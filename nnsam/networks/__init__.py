@@ -7,11 +7,13 @@ import importlib
 
 _EXPORTS = {
     "BottleneckFusion": "nnsam.networks.fusion",
+    "BoxUNet": "nnsam.networks.box_unet",
     "FusedUNet": "nnsam.networks.fused_unet",
     "LevelSetHead": "nnsam.networks.level_set_head",
     "MobileSAMEncoder": "nnsam.networks.mobile_sam",
     "SAMBranch": "nnsam.networks.sam_branch",
     "SAMInput": "nnsam.networks.sam_input",
+    "build_box_unet": "nnsam.networks.box_unet",
     "build_nnsam_unet": "nnsam.networks.build",
 }
 __all__ = sorted(_EXPORTS)

@@ -59,11 +59,15 @@ class FusedUNet(nn.Module):
         """Returns the skips with the embedding fused into the deepest one."""
         return [*skips[:-1], self.fusion(skips[-1], embedding)]
 
+    def sam_input(self, patch: Tensor) -> Tensor:
+        """Returns the channels that the SAM branch looks at: all of them."""
+        return patch
+
     def forward(self, patch: Tensor) -> Tensor | list[Tensor]:
         """Segments (B, C, H, W); see the class for what is returned when."""
         self._refuse_nonfinite(patch)
         with self._autocast(patch):
-            embedding = self.sam(patch) if self.sam is not None else None
+            embedding = self.sam(self.sam_input(patch)) if self.sam is not None else None
             skips = list(self.encoder(patch))
             if embedding is not None:
                 skips = self.fuse(skips, embedding)

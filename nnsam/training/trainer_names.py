@@ -20,6 +20,9 @@ TRAINERS = {
     "nnSAMLevelSetOnlyTrainer": "nnsam.training.variants",
     "nnSAMRandomEncoderTrainer": "nnsam.training.variants",
     "nnSAMLegacyTrainer": "nnsam.training.legacy_trainer",
+    "nnSAMBoxTrainer": "nnsam.training.box_trainer",
+    "nnSAMBoxFastTrainer": "nnsam.training.box_trainer",
+    "nnSAMBoxHybridTrainer": "nnsam.training.box_trainer",
 }
 
 # option -> (pattern, attribute of the trainer, smallest and largest value); numpy takes seeds of 32 bits.
