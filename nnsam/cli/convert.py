@@ -4,17 +4,29 @@ npz-to-nnunet   <set>/{train,val,test}/*.npz with the keys imgs, gts and, where 
 
 Example:
   nnsam convert npz-to-nnunet data/cxr -o $nnUNet_raw/Dataset101_Lungs --labels "1=lung"
+  nnsam convert npz-to-nnunet data/cxr data/heart_mr -o $nnUNet_raw/Dataset201_Boxes --objects
 """
 
 import argparse
+from collections.abc import Iterable
+from typing import TypeVar
+
+_Entry = TypeVar("_Entry")
 
 _NPZ_DESCRIPTION = """Turns <set>/{train,val,test}/*.npz (keys imgs, gts, spacing) into a raw nnU-Net data set.
 
 8-bit pictures become PNG; other types, volumes and everything with a spacing become NIfTI. val joins the training
 folder and is kept apart by splits_final.json, which nnU-Net takes over when it plans: fold 0 is that split.
 
-Example:
+With --objects, one or several sets become one data set for training box prompts: 8-bit RGB pictures, volumes in slices,
+label values that only tell objects apart, and folds that never part the cases of a patient. The patient is what
+--patient-regex finds in the case's name, else a leading "patient" with digits, STS_ with digits after 3D.._, the first
+three fields of a TCGA barcode, a field P with digits, the part before the first underscore if it holds a digit and
+several cases share it, else the case itself.
+
+Examples:
   nnsam convert npz-to-nnunet data/cxr -o $nnUNet_raw/Dataset101_Lungs --labels "1=lung"
+  nnsam convert npz-to-nnunet data/cxr data/heart_mr -o $nnUNet_raw/Dataset201_Boxes --objects
 """
 
 
@@ -27,23 +39,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         description=_NPZ_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    npz.add_argument("source", metavar="SRC_FOLDER", help="folder that holds train, val, test or some of them")
+    npz.add_argument(
+        "source",
+        nargs="+",
+        metavar="SRC_FOLDER",
+        help="folder that holds train, val, test or some of them; several only with --objects",
+    )
     npz.add_argument("-o", "--output", required=True, metavar="FOLDER", help="DatasetXXX_Name, absent or empty")
     npz.add_argument("--name", help="name in dataset.json (default: the folder's)")
     npz.add_argument(
         "--splits",
         type=lambda text: text.split(","),
         metavar="train,val,test",
-        help="which of them to convert (default: those that exist)",
+        help="which of them to convert (default: those that exist; with --objects: train)",
     )
     npz.add_argument(
         "--labels", type=_label_names, metavar="1=NAME,...", help="class names (default: label_1, label_2, ...)"
     )
     npz.add_argument(
         "--channel",
-        default="image",
         metavar="NAME",
-        help="name of the grey channel; CT makes nnU-Net normalise by Hounsfield units (default: %(default)s)",
+        help="name of the grey channel; CT makes nnU-Net normalise by Hounsfield units (default: image)",
+    )
+    npz.add_argument("--objects", action="store_true", help="write training data for box prompts")
+    npz.add_argument(
+        "--patient-regex", metavar="REGEX", help="patient in a case's name, for --objects: group 1, or all"
     )
     npz.set_defaults(convert=_convert_npz)
 
@@ -65,23 +85,68 @@ def _label_names(text: str) -> dict[int, str]:
 
 
 def _convert_npz(args: argparse.Namespace) -> None:
+    from nnsam.errors import InputError
+
+    if args.objects:
+        if args.labels or args.channel:
+            raise InputError("--objects names labels and channels itself; leave --labels and --channel out.")
+        _convert_objects(args)
+    elif len(args.source) > 1:
+        raise InputError(f"{len(args.source)} sets become one data set only as training data for boxes; add --objects.")
+    elif args.patient_regex:
+        raise InputError("--patient-regex serves only the folds of --objects; add --objects or leave it out.")
+    else:
+        _convert_single_set(args)
+
+
+def _bar(entries: list[_Entry]) -> Iterable[_Entry]:
+    """The entries, with a progress bar while they are taken if a person watches."""
     from rich.console import Console
     from rich.progress import track
 
+    screen = Console(stderr=True)
+    return track(entries, "Converting", console=screen, transient=True, disable=not screen.is_terminal)
+
+
+def _convert_objects(args: argparse.Namespace) -> None:
+    from nnsam.data.prompt_dataset import convert_prompt_dataset
+    from nnsam.data.raw_dataset import check_dataset_folder_name
+
+    result = convert_prompt_dataset(
+        args.source,
+        args.output,
+        name=args.name,
+        splits=args.splits or ("train",),
+        patient_pattern=args.patient_regex,
+        progress=_bar,
+    )
+    for name, count in result.pictures.items():
+        print(f"{count:6d}  {name}")
+    test = f", {result.test_pictures} test pictures" if result.test_pictures else ""
+    print(f"{args.output}: {sum(result.pictures.values())} training pictures of {result.patients} patients{test}.")
+    print(f"Labels: {', '.join(list(result.labels)[1:])}.")
+    if result.folds:
+        print(f"Its splits_final.json holds {result.folds} fold(s) that part no patient's pictures.")
+    elif result.pictures:
+        print("One patient cannot be divided into folds; train with fold all.")
+    if result.pictures:
+        print(f"Next: nnsam plan-box -d {int(check_dataset_folder_name(args.output)[7:10])}")
+    else:
+        print("No training pictures: it serves prediction and evaluation only.")
+
+
+def _convert_single_set(args: argparse.Namespace) -> None:
     from nnsam.data.npz_dataset import convert_npz_dataset
     from nnsam.data.raw_dataset import check_dataset_folder_name
 
-    screen = Console(stderr=True)
     result = convert_npz_dataset(
-        args.source,
+        args.source[0],
         args.output,
         name=args.name,
         splits=args.splits,
         label_names=args.labels,
-        channel_name=args.channel,
-        progress=lambda files: track(
-            files, "Converting", console=screen, transient=True, disable=not screen.is_terminal
-        ),
+        channel_name=args.channel or "image",
+        progress=_bar,
     )
     counts = ", ".join(f"{count} {split}" for split, count in result.cases.items())
     print(f"{args.output}: {counts} cases as {result.file_ending}; classes {', '.join(list(result.labels)[1:])}.")

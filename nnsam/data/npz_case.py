@@ -20,12 +20,15 @@ class NpzCase:
         image: (H, W), (D, H, W), or with a last axis of three colours; any real type.
         labels: (H, W) or (D, H, W), non-negative integers.
         spacing_xyz: pixel size in mm in the file's own order, (x, y) or (x, y, z); None where the file has none.
+        instances: shape of `labels`, 0 the background, every other value one object; None where the file has none or
+            was read without.
     """
 
     name: str
     image: NDArray
     labels: NDArray[np.integer]
     spacing_xyz: tuple[float, ...] | None
+    instances: NDArray[np.integer] | None = None
 
     @property
     def channels(self) -> int:
@@ -33,30 +36,41 @@ class NpzCase:
         return 3 if self.image.ndim > self.labels.ndim else 1
 
 
-def read_npz_case(path: Path) -> NpzCase:
+def read_npz_case(path: Path, *, with_instances: bool = False) -> NpzCase:
     """Reads keys `imgs`, `gts` and, where present, `spacing`. Pickled objects are never loaded.
+
+    Args:
+        path: the file.
+        with_instances: reads `inst` too, where present.
 
     Raises:
         InputError: unreadable, a key missing, or arrays that do not fit together.
     """
-    arrays = _load(path)
+    arrays = _load(path, ("imgs", "gts", "spacing", *(("inst",) if with_instances else ())))
     missing = [key for key in ("imgs", "gts") if key not in arrays]
     if missing:
         raise InputError(f"{path} lacks the key {' and '.join(missing)}.")
     image, labels = arrays["imgs"], arrays["gts"]
     _check_image(path, image, labels)
+    instances = arrays.get("inst")
+    if instances is not None and instances.shape != labels.shape:
+        raise InputError(f"{path}: inst has the shape {instances.shape}, gts {labels.shape}; they must be the same.")
     return NpzCase(
-        path.stem, image, _checked_labels(path, labels), _checked_spacing(path, arrays.get("spacing"), labels.ndim)
+        path.stem,
+        image,
+        _checked_labels(path, labels, "gts"),
+        _checked_spacing(path, arrays.get("spacing"), labels.ndim),
+        None if instances is None else _checked_labels(path, instances, "inst"),
     )
 
 
-def _load(path: Path) -> dict[str, NDArray]:
-    """The arrays of an archive that this layout knows; other keys are not even read."""
+def _load(path: Path, keys: tuple[str, ...]) -> dict[str, NDArray]:
+    """The arrays of an archive under the given keys; others are not even read."""
     if path.is_file() and not zipfile.is_zipfile(path):  # np.load would accept a bare array, or a pickle
         raise InputError(f"{path} is not an npz archive, or it is cut off.")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in ("imgs", "gts", "spacing") if key in archive.files}
+            return {key: archive[key] for key in keys if key in archive.files}
     except ValueError as error:
         if "allow_pickle" in str(error):
             raise InputError(
@@ -84,11 +98,11 @@ def _check_image(path: Path, image: NDArray, labels: NDArray) -> None:
         raise InputError(f"{path}: imgs holds values that are nan or infinite.")
 
 
-def _checked_labels(path: Path, labels: NDArray) -> NDArray[np.integer]:
+def _checked_labels(path: Path, labels: NDArray, key: str) -> NDArray[np.integer]:
     if labels.dtype == bool:
         return labels.astype(np.uint8)
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() > 65535:
-        raise InputError(f"{path}: gts must hold whole numbers from 0 to 65535; found {labels.dtype}.")
+        raise InputError(f"{path}: {key} must hold whole numbers from 0 to 65535; found {labels.dtype}.")
     return labels
 
 

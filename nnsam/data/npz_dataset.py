@@ -70,7 +70,7 @@ def convert_npz_dataset(
         InputError: nothing to convert, bad cases, labels with gaps, or a destination that cannot be used.
     """
     folder_name = check_dataset_folder_name(destination)
-    files = _find_files(Path(source), splits)
+    files = find_npz_files(Path(source), splits)
     survey = _survey(files)
     labels = _labels(survey.values, label_names)
     counts = {split: sum(1 for found, _ in files if found == split) for split in SPLITS}
@@ -91,7 +91,16 @@ def convert_npz_dataset(
     return Conversion({split: count for split, count in counts.items() if count}, labels, survey.file_ending)
 
 
-def _find_files(source: Path, splits: Sequence[str] | None) -> list[tuple[str, Path]]:
+def find_npz_files(source: Path, splits: Sequence[str] | None) -> list[tuple[str, Path]]:
+    """(split, file) of every case in a set's folder, in order.
+
+    Args:
+        source: folder with the subfolders train, val, test (any of them).
+        splits: subfolders to look into; by default those that exist.
+
+    Raises:
+        InputError: no such folders, no files, or a name in both train and val.
+    """
     if not source.is_dir():
         raise InputError(f"{source} is not a folder.")
     unknown = sorted(set(splits or ()) - set(SPLITS))

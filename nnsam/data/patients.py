@@ -1,0 +1,117 @@
+"""Which cases belong to one patient, and folds for cross-validation that never part a patient's cases."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from nnsam.errors import InputError
+
+FOLDS = 5  # as many as nnU-Net makes
+
+# Patterns that name a patient whatever set the case is in; group 1 is the id.
+_PATIENT_PATTERNS = (
+    re.compile(r"(?:3D[A-Z]+_ACDC_)?(patient\d+)"),  # patient001_ED_z04, 3DMR_ACDC_patient001_ED
+    re.compile(r"3D[A-Z]+_(STS_\d+)"),  # 3DCT_STS_001, 3DPET_STS_001: one patient, several scanners
+    re.compile(r"(TCGA-[A-Z0-9]+-[A-Z0-9]+)"),  # the barcode's project, site and participant
+    re.compile(r"(?:.*_)?(P\d+)(?:_|$)"),  # flipped_P150_L_DM_CC
+)
+
+
+def patient_ids(cases: Mapping[str, Sequence[str]], pattern: str | None = None) -> dict[tuple[str, str], str]:
+    """The patient of each case, by its name.
+
+    The first of these rules that applies:
+
+    1. `pattern`, if given: its first group, or all it matched.
+    2. A leading `patient` with digits, also after `3D.._ACDC_`.
+    3. `STS_` with digits after a leading `3D.._`.
+    4. The first three fields of a leading TCGA barcode.
+    5. A field `P` with digits, between underscores.
+    6. The part before the first underscore, if it holds a digit and several cases of the set share it.
+    7. The case is a patient of its own.
+
+    Ids of rules 1 to 5 are the same patient in whatever set they appear; the others hold within their set.
+
+    Args:
+        cases: set -> names of its cases.
+        pattern: regular expression, searched anywhere in the name. Where it does not match, the other rules apply.
+
+    Returns:
+        (set, case) -> patient.
+
+    Raises:
+        InputError: `pattern` is not a regular expression.
+
+    Example:
+        >>> patient_ids({"mr": ["3DMR_STS_001"], "ct": ["3DCT_STS_001", "101_7", "101_9", "102_1"]})
+        ... # doctest: +NORMALIZE_WHITESPACE
+        {('mr', '3DMR_STS_001'): 'STS_001', ('ct', '3DCT_STS_001'): 'STS_001',
+         ('ct', '101_7'): 'ct/101', ('ct', '101_9'): 'ct/101', ('ct', '102_1'): 'ct/102_1'}
+    """
+    try:
+        own = None if pattern is None else re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"{pattern!r} is not a regular expression ({error}).") from error
+    ids: dict[tuple[str, str], str] = {}
+    for name, members in cases.items():
+        shared = Counter(case.split("_")[0] for case in members)
+        for case in members:
+            prefix = case.split("_")[0]
+            is_id = shared[prefix] > 1 and any(character.isdigit() for character in prefix)
+            ids[name, case] = _explicit_id(case, own) or f"{name}/{prefix if is_id else case}"
+    return ids
+
+
+def _explicit_id(case: str, own: re.Pattern[str] | None) -> str | None:
+    match = own.search(case) if own else None
+    if match:
+        return match.group(1 if match.re.groups else 0)
+    return next((match.group(1) for rule in _PATIENT_PATTERNS if (match := rule.match(case))), None)
+
+
+def patient_folds(patients: Mapping[str, str], sets: Mapping[str, str]) -> list[dict[str, list[str]]]:
+    """Folds in the format of nnU-Net's splits_final.json; each patient is validated in exactly one.
+
+    Patients with many cases are placed first, each in the fold where its sets are least represented, so that every
+    fold validates on a part of every set that has enough patients.
+
+    Args:
+        patients: case -> patient.
+        sets: case -> set.
+
+    Returns:
+        Five folds, or one per patient where there are fewer; none for a single patient, which cannot be divided.
+    """
+    members: dict[str, list[str]] = {}
+    for case in sorted(patients):
+        members.setdefault(patients[case], []).append(case)
+    if len(members) < 2:
+        return []
+    sizes = Counter(sets[case] for case in patients)
+    folds: list[Counter[str]] = [Counter() for _ in range(min(FOLDS, len(members)))]
+    chosen: dict[str, int] = {}
+    for patient in sorted(members, key=lambda patient: (-len(members[patient]), patient)):
+        own = Counter(sets[case] for case in members[patient])
+        shares = [sum(fold[name] / sizes[name] for name in own) for fold in folds]
+        index = min(range(len(folds)), key=lambda index: (shares[index], folds[index].total(), index))
+        chosen[patient] = index
+        folds[index].update(own)
+    return [_fold(patients, {patient for patient in chosen if chosen[patient] == index}) for index in range(len(folds))]
+
+
+def fixed_fold(patients: Mapping[str, str], validation: set[str]) -> list[dict[str, list[str]]]:
+    """One fold that validates on given cases, and on all others of their patients.
+
+    Args:
+        patients: case -> patient.
+        validation: cases.
+    """
+    return [_fold(patients, {patients[case] for case in validation})]
+
+
+def _fold(patients: Mapping[str, str], validated: set[str]) -> dict[str, list[str]]:
+    cases = sorted(patients)
+    return {
+        "train": [case for case in cases if patients[case] not in validated],
+        "val": [case for case in cases if patients[case] in validated],
+    }
