@@ -82,8 +82,8 @@ def convert_prompt_dataset(
     that no two of one colour touch; elsewhere the classes of `gts` stay and are called object_1..m, with m the
     highest class over all cases without `inst`.
 
-    splits_final.json holds folds that never part a patient (`patients.patient_ids`), or, if `splits` names val, the one
-    fold that validates on the patients of val. With one patient only, it is not written.
+    splits_final.json holds folds that never part a patient (`patients.patient_ids`), or, if `splits` names val beside
+    train, the one fold that validates on the patients of val. With one patient only, it is not written.
 
     Args:
         sources: folders with the subfolders train, val, test; the folder's name is the set's.
@@ -143,9 +143,12 @@ def _find_files(folders: Sequence[str | Path], splits: Sequence[str]) -> list[_S
         files += [_Source(set_name, split, path) for split, path in find_npz_files(folder, present or splits)]
     seen: dict[tuple[str, str], Path] = {}
     for file in files:
-        other = seen.setdefault((file.part, file.identifier.casefold()), file.path)
-        if other != file.path or files.count(file) > 1:
-            raise InputError(f"{other} and {file.path} would both be called {file.identifier}; rename one of them.")
+        key = (file.part, file.identifier.casefold())
+        if key in seen:
+            raise InputError(
+                f"{seen[key]} and {file.path} would both be called {file.identifier}; rename one or leave it out."
+            )
+        seen[key] = file.path
     return files
 
 
@@ -193,9 +196,8 @@ def _pictures(source: _Source, classes: int) -> Iterator[tuple[str, NDArray[np.u
 def _write_folds(folder: Path, pictures: dict[str, _Source], patients: dict[str, str]) -> int:
     """Writes splits_final.json where patients can be divided; returns the number of folds."""
     validation = {identifier for identifier, source in pictures.items() if source.split == "val"}
-    if validation:
-        folds = fixed_fold(patients, validation)
-    else:
+    folds = fixed_fold(patients, validation)
+    if not validation or not folds[0]["train"]:
         folds = patient_folds(patients, {identifier: source.set_name for identifier, source in pictures.items()})
     if folds:
         (folder / "splits_final.json").write_text(json.dumps(folds, indent=1) + "\n", encoding="utf-8")

@@ -64,6 +64,22 @@ def test_bad_cases_are_named(save, arrays, words):
         read_npz_case(save(**arrays))
 
 
+def test_instances_are_read_where_asked_and_present(save):
+    instances = np.arange(48, dtype=np.uint16).reshape(6, 8)
+    path = save(imgs=IMAGE, gts=LABELS, inst=instances)
+    assert read_npz_case(path).instances is None
+    np.testing.assert_array_equal(read_npz_case(path, with_instances=True).instances, instances)
+    assert read_npz_case(save(imgs=IMAGE, gts=LABELS), with_instances=True).instances is None
+
+
+@pytest.mark.parametrize(
+    ("instances", "words"), [(LABELS[:3], r"inst has the shape \(3, 8\)"), (LABELS * 0.5, "inst must hold whole")]
+)
+def test_bad_instances_are_named(save, instances, words):
+    with pytest.raises(InputError, match=words):
+        read_npz_case(save(imgs=IMAGE, gts=LABELS, inst=instances), with_instances=True)
+
+
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut off"])
 def test_broken_files_are_named(tmp_path, content):
     (tmp_path / "case.npz").write_bytes(content)
