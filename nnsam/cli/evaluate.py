@@ -5,11 +5,20 @@ ASD   average symmetric surface distance, pooled over both surfaces
 HD95  95 % Hausdorff distance
 NSD   surface Dice at --tolerance, 0..1
 
-Reads PNG, BMP, TIFF, NIfTI, NRRD, MHA; cases are matched by file name. Distances are in mm where files hold a spacing
-or --spacing gives it, else in pixels. The classes come from nnU-Net's dataset.json, regions and ignore label included.
+Reads PNG, BMP, TIFF, NIfTI, NRRD, MHA, and the challenge's npz; cases are matched by file name. Distances are in mm
+where files hold a spacing or --spacing gives it, else in pixels. The classes come from nnU-Net's dataset.json, regions
+and ignore label included. In npz files every object counts for itself: value i + 1 of a prediction's `segs` is the
+object of box i of the reference.
+
+--profile challenge reproduces the scores (DSC, NSD) of the challenge "Segment Anything in Medical Images on Laptop"
+(CVPR 2024) with all its quirks, for comparison with published figures: labels 1 to the highest of the reference,
+tolerance 2 (mm in volumes, pixels in pictures), the spacing's axes in the file's order although arrays have them
+reversed, NSD 0 unless the case's mean DSC is above 0.2, case scores rounded to 4 digits. The standard profile is the
+correct one.
 
 Example:
   nnsam evaluate -p predictions -r nnUNet_raw/Dataset101_Hearts/labelsTs --json scores.json --csv scores.csv
+  nnsam evaluate -p segmented_npz -r test_npz --profile challenge
 """
 
 import argparse
@@ -31,7 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="dataset.json",
         help="names and values of the classes (default: looked for in PRED, in REF and beside REF)",
     )
-    parser.add_argument("--profile", default="standard", help="scoring rules (default: %(default)s)")
+    parser.add_argument(
+        "--profile", default="standard", help="scoring rules, standard or challenge (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--reference-key",
+        choices=("auto", "inst", "gts"),
+        default="auto",
+        help="which array of npz references counts: inst, single objects; gts, the classes; or auto, inst where "
+        "present, else gts renumbered by box_labels where present (default: %(default)s)",
+    )
     parser.add_argument(
         "--spacing",
         type=_numbers,
@@ -78,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
             spacing=args.spacing,
             profile=args.profile,
             options=ScoringOptions(args.tolerance, args.empty),
+            reference_key=args.reference_key,
             progress=lambda cases: track(
                 cases, "Evaluating", console=screen, transient=True, disable=not screen.is_terminal
             ),
@@ -109,9 +128,9 @@ def print_table(result: "Evaluation") -> None:
     from nnsam.metrics.summary import summarize
 
     summaries = summarize(result)
-    unit = "px" if result.unit == "pixels" else result.unit
+    unit = result.unit.replace("pixels", "px")
     table = Table(title=f"{result.profile} profile, mean ± standard deviation over cases")
-    table.add_column("class")
+    table.add_column("class" if result.classes.values else "")
     for name in ("cases", "missed", "false alarms", "absent"):
         table.add_column(name, justify="right")
     units = {"ASD": f" ({unit})", "HD95": f" ({unit})", "NSD": f" ({result.options.tolerance:g} {unit})"}
@@ -136,13 +155,20 @@ def _cell(statistic: "Statistic", digits: int) -> str:
 
 def _notes(result: "Evaluation", overall: "Summary") -> str:
     one_sided = overall.missed + overall.false_alarms
+    empty = f"Empty on one side: {one_sided} (missed or false alarm); they count as 0 in DSC and NSD"
+    if "HD95" not in overall.scores:
+        undefined = overall.cases - overall.scores["DSC"].count
+        return (
+            f"{empty}.\nCases without a DSC, since a label is on neither side: {undefined}; their NSD is 0.\n"
+            f"Classes are {result.classes_source}."
+        )
     policy = (
         "are left out of the means of ASD and HD95 (--empty nan)"
         if result.options.empty == "nan"
         else "count with the image's diagonal in ASD and HD95 (--empty worst)"
     )
     return (
-        f"Empty on one side: {one_sided} (missed or false alarm); they count as 0 in DSC and NSD, and {policy}.\n"
+        f"{empty}, and {policy}.\n"
         f"Absent on both sides: {overall.absent}; left out of every mean.\n"
-        f"Classes from {result.classes_source}."
+        f"Classes {'from' if result.classes.values else 'are'} {result.classes_source}."
     )

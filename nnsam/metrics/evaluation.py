@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from nnsam.errors import InputError
+from nnsam.metrics.case_masks import CaseMasks
 from nnsam.metrics.classes import Classes, classes_from_values, read_classes
-from nnsam.metrics.label_files import LabelMap, find_label_files, read_label_map
-from nnsam.metrics.profiles import PROFILES, ScoringOptions
-
-Pairs = dict[str, tuple[Path, Path]]
+from nnsam.metrics.label_files import NPZ_ENDING, LabelMap, read_label_map, without_single_slice
+from nnsam.metrics.npz_labels import PREDICTION_KEY, REFERENCE_KEYS, read_npz_labels
+from nnsam.metrics.pairing import Pairs, match_cases
+from nnsam.metrics.profiles import Profile, ScoringOptions, find_profile
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,12 @@ class Evaluation:
 
     Attributes:
         rows: one per case and class, by case.
-        classes: what was scored.
+        classes: what was scored; empty where every case has classes of its own, such as the objects of an npz.
         classes_source: where the classes came from, for the reader.
         profile: name of the rules.
         options: options of the rules.
-        unit: of distances, "mm" or "pixels".
+        unit: of distances, "mm", "pixels", or "mm or pixels" where the profile has both.
+        cases: names of all cases, in order, also of those without any row.
     """
 
     rows: list[ClassScore]
@@ -52,6 +54,7 @@ class Evaluation:
     profile: str
     options: ScoringOptions
     unit: str = field(default="mm")
+    cases: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -62,19 +65,21 @@ def evaluate(
     spacing: Sequence[float] | None = None,
     profile: str = "standard",
     options: ScoringOptions | None = None,
+    reference_key: str = "auto",
     progress: Callable[[list[str]], Iterable[str]] = iter,
 ) -> Evaluation:
     """Scores every case and class.
 
     Args:
-        predictions: folder of label maps, or one label map.
+        predictions: folder of label maps, or one label map; npz files hold them under `segs`.
         references: likewise; cases are matched by file name without ending.
         dataset_json: nnU-Net's file with the labels, which may be regions and an ignore label. By default it is
             looked for in `predictions`, in `references` and beside the latter; if there is none, every value found
-            is a class.
+            is a class. Objects in npz files have no classes: each case has its own.
         spacing: pixel size in array order, for pictures (PNG, TIFF), which hold none; without it: pixels.
         profile: one of `PROFILES`.
         options: options of the profile.
+        reference_key: which array of npz references counts, see `read_npz_labels`.
         progress: wraps the list of cases, for a progress bar.
 
     Returns:
@@ -82,45 +87,59 @@ def evaluate(
         contour cut by an ignored area is measured along the cut in both.
 
     Raises:
-        InputError: cases without partner, unreadable files, different geometry, values that no class has.
+        InputError: cases without partner, unreadable files, different geometry, values that no class has, options that
+            the profile does not have.
     """
-    if profile not in PROFILES:
-        raise InputError(f"Unknown profile {profile!r}; known: {', '.join(PROFILES)}.")
-    pairs = _match_cases(Path(predictions), Path(references))
-    classes, source = _find_classes(Path(predictions), Path(references), dataset_json, pairs)
     options = options or ScoringOptions()
+    rules = find_profile(profile, options)
+    if reference_key not in REFERENCE_KEYS:
+        raise InputError(f"Unknown reference key {reference_key!r}; known: {', '.join(REFERENCE_KEYS)}.")
+    pairs = match_cases(Path(predictions), Path(references))
+    classes, source = _find_classes(Path(predictions), Path(references), dataset_json, pairs, rules, reference_key)
     rows: list[ClassScore] = []
     units: dict[str, str] = {}
     for case in progress(list(pairs)):
-        prediction, reference = (read_label_map(path) for path in pairs[case])
+        prediction = _read(pairs[case][0], PREDICTION_KEY, rules)
+        reference = _read(pairs[case][1], reference_key, rules)
         _check_geometry(case, prediction, reference)
-        case_spacing, unit = _case_spacing(pairs[case][1], reference, spacing)
+        case_spacing, unit = _case_spacing(pairs[case][1], reference, spacing, rules)
         units.setdefault(unit, case)
-        if len(units) > 1:
+        if len(units) > 1 and not rules.pictures_in_pixels:
             raise InputError(f"Distances would be in mm and in pixels ({', '.join(units.values())}); give --spacing.")
-        rows += _score_case(case, prediction, reference, classes, case_spacing, profile, options)
-    return Evaluation(rows, classes, source, profile, options, next(iter(units)))
+        if classes is not None:
+            classes.check_values(prediction.values, f"The prediction of {case}", with_ignore=False)
+            classes.check_values(reference.values, f"The reference of {case}", with_ignore=True)
+        case_classes = classes or _own_classes(prediction, reference, rules)
+        masks = CaseMasks(prediction.values, reference.values, case_classes, case_spacing)
+        rows += _score_case(case, masks, rules, options)
+    return Evaluation(rows, classes or Classes({}), source, profile, options, " or ".join(sorted(units)), tuple(pairs))
 
 
-def _match_cases(predictions: Path, references: Path) -> Pairs:
-    predicted, expected = find_label_files(predictions), find_label_files(references)
-    if predictions.is_file() and references.is_file():  # two files are a pair whatever their names
-        return {next(iter(expected)): (predictions, references)}
-    missing, extra = sorted(expected.keys() - predicted.keys()), sorted(predicted.keys() - expected.keys())
-    if missing:
-        raise InputError(f"{predictions} lacks {len(missing)} of {len(expected)} predictions: {_some(missing)}.")
-    if extra:
-        raise InputError(f"{references} lacks the references of {len(extra)} predictions: {_some(extra)}.")
-    return {case: (predicted[case], expected[case]) for case in expected}
-
-
-def _some(names: list[str], limit: int = 3) -> str:
-    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
+def _read(path: Path, key: str, rules: Profile) -> LabelMap:
+    if not path.name.lower().endswith(NPZ_ENDING):
+        return read_label_map(path)
+    labels = read_npz_labels(path, key)
+    # The challenge knows volumes of one slice and measures them as volumes.
+    return labels if rules.pictures_in_pixels else without_single_slice(labels)
 
 
 def _find_classes(
-    predictions: Path, references: Path, dataset_json: str | Path | None, pairs: Pairs
-) -> tuple[Classes, str]:
+    predictions: Path,
+    references: Path,
+    dataset_json: str | Path | None,
+    pairs: Pairs,
+    rules: Profile,
+    reference_key: str,
+) -> tuple[Classes | None, str]:
+    """The classes that all cases share, None where every case has its own; and where they came from."""
+    if rules.own_classes is not None:
+        if dataset_json is not None:
+            raise InputError("This profile scores the labels 1 to the highest of each reference; leave out --labels.")
+        return None, "the labels 1 to the highest one of each reference"
+    if reference_key != "gts" and any(path.name.lower().endswith(NPZ_ENDING) for _, path in pairs.values()):
+        if dataset_json is not None:
+            raise InputError("Objects in npz files have no names; leave out --labels or give --reference-key gts.")
+        return None, "the objects of each case"
     if dataset_json is not None:
         return read_classes(dataset_json), str(dataset_json)
     for folder in (predictions, references, references.absolute().parent):
@@ -128,12 +147,18 @@ def _find_classes(
             return read_classes(folder / "dataset.json"), str(folder / "dataset.json")
     found: set[int] = set()
     for pair in pairs.values():
-        for path in pair:
-            found.update(np.unique(read_label_map(path).values).tolist())
+        for path, key in zip(pair, (PREDICTION_KEY, reference_key), strict=True):
+            found.update(np.unique(_read(path, key, rules).values).tolist())
     classes = classes_from_values(found)
     if not classes.values:
         raise InputError("All label maps are empty and no dataset.json names the classes; give --labels.")
     return classes, "the values found (no dataset.json)"
+
+
+def _own_classes(prediction: LabelMap, reference: LabelMap, rules: Profile) -> Classes:
+    if rules.own_classes is not None:
+        return rules.own_classes(reference.values)
+    return classes_from_values({int(value) for labels in (prediction, reference) for value in np.unique(labels.values)})
 
 
 def _check_geometry(case: str, prediction: LabelMap, reference: LabelMap) -> None:
@@ -147,8 +172,14 @@ def _check_geometry(case: str, prediction: LabelMap, reference: LabelMap) -> Non
             raise InputError(f"Case {case}: prediction and reference differ in {name}, {ours} and {theirs}.")
 
 
-def _case_spacing(path: Path, reference: LabelMap, given: Sequence[float] | None) -> tuple[tuple[float, ...], str]:
+def _case_spacing(
+    path: Path, reference: LabelMap, given: Sequence[float] | None, rules: Profile
+) -> tuple[tuple[float, ...], str]:
     ndim = reference.values.ndim
+    if ndim == 2 and rules.pictures_in_pixels:
+        if given is not None:
+            raise InputError(f"{path} is a picture, which this profile measures in pixels; leave out --spacing.")
+        return (1.0, 1.0), "pixels"
     if reference.spacing is not None:
         if given is not None:
             raise InputError(f"{path} holds its own spacing {reference.spacing}; leave out --spacing.")
@@ -162,23 +193,9 @@ def _case_spacing(path: Path, reference: LabelMap, given: Sequence[float] | None
     return tuple(given), "mm"
 
 
-def _score_case(
-    case: str,
-    prediction: LabelMap,
-    reference: LabelMap,
-    classes: Classes,
-    spacing: tuple[float, ...],
-    profile: str,
-    options: ScoringOptions,
-) -> list[ClassScore]:
-    classes.check_values(prediction.values, f"The prediction of {case}", with_ignore=False)
-    classes.check_values(reference.values, f"The reference of {case}", with_ignore=True)
-    scored = np.ones(reference.values.shape, bool) if classes.ignore is None else reference.values != classes.ignore
-    rows = []
-    for label, values in classes.values.items():
-        predicted = np.isin(prediction.values, values) & scored
-        expected = np.isin(reference.values, values) & scored
-        scores = PROFILES[profile](predicted, expected, spacing, options)
-        counts = int(np.count_nonzero(expected)), int(np.count_nonzero(predicted))
-        rows.append(ClassScore(case, label, *counts, scores))
-    return rows
+def _score_case(case: str, masks: CaseMasks, rules: Profile, options: ScoringOptions) -> list[ClassScore]:
+    scores = rules.score(masks, options)
+    return [
+        ClassScore(case, label, int(np.count_nonzero(expected)), int(np.count_nonzero(predicted)), scores[label])
+        for label, predicted, expected in masks
+    ]

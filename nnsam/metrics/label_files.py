@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from nnsam.errors import InputError
 
 PICTURE_ENDINGS = (".png", ".bmp", ".tif", ".tiff")
+NPZ_ENDING = ".npz"
 VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".gipl")
 
 
@@ -32,6 +33,8 @@ def find_label_files(path: str | Path) -> dict[str, Path]:
 
     Args:
         path: a folder, in which files of other kinds (dataset.json, plans.json, ...) are left alone; or one label map.
+            Files *.npz count only in a folder without label maps of another format: beside them nnU-Net saves
+            probabilities under the same names.
 
     Raises:
         InputError: nothing there, no label map among it, or two label maps of one case.
@@ -39,18 +42,24 @@ def find_label_files(path: str | Path) -> dict[str, Path]:
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} does not exist.")
+    candidates = sorted(path.iterdir()) if path.is_dir() else [path]
+    files = _by_case(path, candidates, PICTURE_ENDINGS + VOLUME_ENDINGS) or _by_case(path, candidates, (NPZ_ENDING,))
+    if not files:
+        known = ", ".join((*PICTURE_ENDINGS, *VOLUME_ENDINGS, NPZ_ENDING))
+        raise InputError(f"{path} holds no label maps (files ending with {known}).")
+    return files
+
+
+def _by_case(folder: Path, candidates: list[Path], endings: tuple[str, ...]) -> dict[str, Path]:
     files: dict[str, Path] = {}
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        ending = _ending(file)
+    for file in candidates:
+        ending = _ending(file, endings)
         if ending is None or not file.is_file() or file.name.startswith("."):
             continue
         case = file.name[: -len(ending)]
         if case in files:
-            raise InputError(f"{path} holds two label maps of one case: {files[case].name} and {file.name}.")
+            raise InputError(f"{folder} holds two label maps of one case: {files[case].name} and {file.name}.")
         files[case] = file
-    if not files:
-        known = ", ".join(PICTURE_ENDINGS + VOLUME_ENDINGS)
-        raise InputError(f"{path} holds no label maps (files ending with {known}).")
     return files
 
 
@@ -67,18 +76,40 @@ def read_label_map(path: Path) -> LabelMap:
             raise
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(f"{path} cannot be read ({reason[-1].strip()}).") from error
-    if values.ndim == 3 and 1 in values.shape:
-        axis = values.shape.index(1)
-        values = values.squeeze(axis)
-        spacing = None if spacing is None else spacing[:axis] + spacing[axis + 1 :]
     if values.ndim not in (2, 3):
         raise InputError(f"{path} has {values.ndim} dimensions; a label map has 2 or 3.")
-    return LabelMap(_as_labels(values, path), spacing, geometry)
+    return without_single_slice(LabelMap(as_labels(values, path), spacing, geometry))
 
 
-def _ending(path: Path) -> str | None:
+def without_single_slice(labels: LabelMap) -> LabelMap:
+    """Turns a volume of a single slice, along any axis, into 2D; returns everything else as it is."""
+    if labels.values.ndim != 3 or 1 not in labels.values.shape:
+        return labels
+    axis = labels.values.shape.index(1)
+    spacing = None if labels.spacing is None else labels.spacing[:axis] + labels.spacing[axis + 1 :]
+    return LabelMap(labels.values.squeeze(axis), spacing, labels.geometry)
+
+
+def as_labels(values: NDArray, path: Path) -> NDArray[np.integer]:
+    """Returns numbers as labels, whole floats included.
+
+    Raises:
+        InputError: fractions, not finite, or negative; `path` names the file in the message.
+    """
+    if values.dtype == bool:
+        return values.astype(np.uint8)
+    if not np.issubdtype(values.dtype, np.integer):
+        if not np.isfinite(values).all() or (values != np.round(values)).any():
+            raise InputError(f"{path} holds values that are no whole numbers; is it an image or a probability map?")
+        values = values.astype(np.int64)
+    if values.size and values.min() < 0:
+        raise InputError(f"{path} holds negative values, which are no labels.")
+    return values
+
+
+def _ending(path: Path, endings: tuple[str, ...] = VOLUME_ENDINGS + PICTURE_ENDINGS) -> str | None:
     name = path.name.lower()
-    return next((ending for ending in VOLUME_ENDINGS + PICTURE_ENDINGS if name.endswith(ending)), None)
+    return next((ending for ending in endings if name.endswith(ending)), None)
 
 
 def _read_picture(path: Path) -> tuple[NDArray, None, dict[str, tuple[float, ...]]]:
@@ -106,15 +137,3 @@ def _read_volume(path: Path) -> tuple[NDArray, tuple[float, ...], dict[str, tupl
         raise InputError(f"{path} is not a label map: it has {image.GetNumberOfComponentsPerPixel()} values per voxel.")
     geometry = {"spacing": image.GetSpacing(), "origin": image.GetOrigin(), "direction": image.GetDirection()}
     return sitk.GetArrayFromImage(image), image.GetSpacing()[::-1], geometry
-
-
-def _as_labels(values: NDArray, path: Path) -> NDArray[np.integer]:
-    if values.dtype == bool:
-        return values.astype(np.uint8)
-    if not np.issubdtype(values.dtype, np.integer):
-        if not np.isfinite(values).all() or (values != np.round(values)).any():
-            raise InputError(f"{path} holds values that are no whole numbers; is it an image or a probability map?")
-        values = values.astype(np.int64)
-    if values.size and values.min() < 0:
-        raise InputError(f"{path} holds negative values, which are no labels.")
-    return values

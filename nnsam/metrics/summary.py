@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nnsam.metrics.evaluation import ClassScore, Evaluation
+from nnsam.metrics.profiles import PROFILES, Scores
 
 OVERALL = "all classes"
+OVERALL_OBJECTS = "all objects"  # where every case has classes of its own
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Summary:
     """One class, or all of them, over the cases.
 
     Attributes:
-        label: class name, or `OVERALL`.
+        label: class name, `OVERALL`, or `OVERALL_OBJECTS`.
         cases: number of cases.
         missed: cases in which the class is in the reference and not in the prediction.
         false_alarms: cases in which it is in the prediction only.
@@ -45,49 +46,45 @@ class Summary:
 
 
 def summarize(evaluation: Evaluation) -> list[Summary]:
-    """One summary per class, then one over all classes.
+    """One summary per class that the cases share, then one over all classes or objects.
 
-    The last one takes each case's mean over its defined classes first, then mean and standard deviation over cases;
-    its counts are of classes within cases.
+    The last one takes each case's score over its classes first (their mean; the rules are the profile's), then mean
+    and standard deviation over cases; its counts are of classes within cases.
     """
     rows = evaluation.rows
     summaries = [
-        _summary(label, chosen, _table([[row] for row in chosen]))
+        _summary(label, chosen, len(chosen), [row.scores for row in chosen])
         for label in evaluation.classes.values
         for chosen in [[row for row in rows if row.label == label]]
     ]
-    by_case: dict[str, list[ClassScore]] = {}
-    for row in rows:
-        by_case.setdefault(row.case, []).append(row)
-    return [*summaries, _summary(OVERALL, rows, _table(list(by_case.values())), len(by_case))]
+    by_case = case_scores(evaluation)
+    overall = OVERALL if evaluation.classes.values else OVERALL_OBJECTS
+    return [*summaries, _summary(overall, rows, len(by_case), list(by_case.values()))]
 
 
-def _table(groups: list[list[ClassScore]]) -> dict[str, NDArray[np.float64]]:
-    """Score name -> mean of each group over its defined scores."""
-
-    def mean(values: list[float]) -> float:
-        defined = [value for value in values if not math.isnan(value)]
-        return sum(defined) / len(defined) if defined else math.nan
-
-    names = groups[0][0].scores
-    return {name: np.array([mean([row.scores[name] for row in group]) for group in groups]) for name in names}
+def case_scores(evaluation: Evaluation) -> dict[str, Scores]:
+    """Case -> its scores over all classes, by the rules of the profile."""
+    grouped: dict[str, list[Scores]] = {case: [] for case in evaluation.cases}
+    for row in evaluation.rows:
+        grouped.setdefault(row.case, []).append(row.scores)
+    rules = PROFILES[evaluation.profile]
+    return {case: rules.case_score(scores) for case, scores in grouped.items()}
 
 
-def _summary(
-    label: str, rows: list[ClassScore], columns: dict[str, NDArray[np.float64]], cases: int | None = None
-) -> Summary:
+def _summary(label: str, rows: list[ClassScore], cases: int, scores: list[Scores]) -> Summary:
     present = [(row.reference_pixels > 0, row.predicted_pixels > 0) for row in rows]
     return Summary(
         label,
-        len(rows) if cases is None else cases,
+        cases,
         present.count((True, False)),
         present.count((False, True)),
         present.count((False, False)),
-        {name: _statistic(values[~np.isnan(values)]) for name, values in columns.items()},
+        {name: _statistic([score[name] for score in scores]) for name in scores[0]},
     )
 
 
-def _statistic(values: NDArray[np.float64]) -> Statistic:
+def _statistic(scores: list[float]) -> Statistic:
+    values = np.array([score for score in scores if not math.isnan(score)])
     mean = float(values.mean()) if len(values) else math.nan
     std = float(values.std(ddof=1)) if len(values) > 1 else math.nan
     return Statistic(mean, std, len(values))
@@ -102,6 +99,7 @@ def to_json(evaluation: Evaluation) -> str:
         "classes": {name: list(values) for name, values in evaluation.classes.values.items()},
         "ignore": evaluation.classes.ignore,
         "classes_source": evaluation.classes_source,
+        "case_scores": case_scores(evaluation),
         "summary": [asdict(summary) for summary in summarize(evaluation)],
         "cases": [asdict(row) for row in evaluation.rows],
     }
@@ -118,7 +116,7 @@ def _without_nan(value: object) -> object:
 
 def write_csv(evaluation: Evaluation, path: Path) -> None:
     """Writes one line per case and class; undefined scores are empty fields."""
-    names = list(evaluation.rows[0].scores)
+    names = PROFILES[evaluation.profile].score_names if not evaluation.rows else tuple(evaluation.rows[0].scores)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["case", "class", "reference_pixels", "predicted_pixels", *names])

@@ -128,3 +128,91 @@ def test_help_has_an_example(capsys):
         evaluate("--help")
     assert stop.value.code == 0
     assert "nnsam evaluate -p" in capsys.readouterr().out
+
+
+@pytest.fixture
+def npz_folders(tmp_path):
+    """Two cases of the challenge's layout, with five objects altogether, of which one is missed."""
+    labels = np.kron(np.array([[1, 0, 2], [0, 0, 3]], np.uint8), np.ones((8, 8), np.uint8))
+    for name in ("segmented", "truth"):
+        (tmp_path / name).mkdir()
+    np.savez_compressed(tmp_path / "truth" / "a.npz", gts=np.minimum(labels, 1), inst=labels)
+    np.savez_compressed(tmp_path / "segmented" / "a.npz", segs=np.where(labels == 3, 0, labels))
+    np.savez_compressed(tmp_path / "truth" / "b.npz", gts=np.minimum(labels, 2), box_labels=np.array([1, 2]))
+    np.savez_compressed(tmp_path / "segmented" / "b.npz", segs=np.minimum(labels, 2))
+    return tmp_path / "segmented", tmp_path / "truth"
+
+
+@pytest.mark.parametrize(("profile", "columns"), [("standard", "HD95 (px)"), ("challenge", "NSD (2 px)")])
+def test_objects_of_npz_files_make_one_row_in_the_table_and_all_rows_in_the_csv(
+    npz_folders, tmp_path, capsys, profile, columns
+):
+    files = ("--json", tmp_path / "a.json", "--csv", tmp_path / "a.csv")
+    assert evaluate("-p", npz_folders[0], "-r", npz_folders[1], "--profile", profile, *files) == 0
+    output = capsys.readouterr().out
+    assert columns in output
+    assert "all objects" in output
+    assert "0.833 ± 0.236" in output  # (2/3 + 1) / 2
+    assert "label_1" not in output
+    with (tmp_path / "a.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 5
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert content["case_scores"]["a"]["DSC"] == pytest.approx(2 / 3, abs=1e-4)
+    assert content["case_scores"]["b"]["DSC"] == 1
+
+
+def test_the_challenge_explains_itself_and_refuses_other_rules(npz_folders, capsys):
+    words = ("-p", npz_folders[0], "-r", npz_folders[1], "--profile", "challenge")
+    assert evaluate(*words) == 0
+    output = capsys.readouterr().out
+    assert "Cases without a DSC, since a label is on neither side: 0" in output
+    assert "HD95" not in output
+    assert evaluate(*words, "--tolerance", "1") == 1
+    assert "leave out --tolerance" in capsys.readouterr().err
+    assert evaluate(*words, "--reference-key", "inst") == 1
+    assert "b.npz lacks the key inst" in capsys.readouterr().err
+
+
+def test_empty_cases_can_be_written(tmp_path):
+    for name, key in (("p", "segs"), ("r", "gts")):
+        (tmp_path / name).mkdir()
+        np.savez_compressed(tmp_path / name / "a.npz", **{key: np.zeros((5, 5), np.uint8)})
+    for profile in ("standard", "challenge"):
+        files = ("--json", tmp_path / "a.json", "--csv", tmp_path / "a.csv")
+        assert evaluate("-p", tmp_path / "p", "-r", tmp_path / "r", "--profile", profile, *files) == 0
+        assert len((tmp_path / "a.csv").read_text().splitlines()) == 1
+        assert json.loads((tmp_path / "a.json").read_text())["case_scores"]["a"]["DSC"] is None
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("pickled", "pickled Python objects"),
+        ("key", "lacks the key segs"),
+        ("shape", "differ in shape"),
+        ("none", "holds no label maps"),
+        ("names", "lacks 1 of 2 predictions: a."),
+        ("cut", "cut off"),
+    ],
+)
+@pytest.mark.parametrize("profile", ["standard", "challenge"])
+def test_bad_npz_files_are_one_sentence(npz_folders, capsys, damage, words, profile):
+    first = npz_folders[0] / "a.npz"
+    if damage == "pickled":
+        np.savez(first, segs=np.array([{"a": 1}], dtype=object))
+    elif damage == "key":
+        np.savez(first, gts=np.zeros((16, 24), np.uint8))
+    elif damage == "shape":
+        np.savez(first, segs=np.zeros((24, 16), np.uint8))
+    elif damage == "none":
+        for path in npz_folders[0].iterdir():
+            path.unlink()
+    elif damage == "names":
+        first.rename(npz_folders[0] / "c.npz")
+    elif damage == "cut":
+        first.write_bytes(first.read_bytes()[:100])
+    assert evaluate("-p", npz_folders[0], "-r", npz_folders[1], "--profile", profile) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert words in captured.err
+    assert len(captured.err.strip().splitlines()) == 1

@@ -1,5 +1,3 @@
-import warnings
-
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -141,19 +139,6 @@ def test_volumes_need_a_spacing_and_tolerances_a_sign():
         hausdorff95(volume, volume)
     with pytest.raises(InputError, match="at least 0"):
         surface_dice(volume, volume, (1, 1, 1), tolerance=-1)
-
-
-@pytest.fixture
-def oracle(monkeypatch):
-    """DeepMind's package; its release 0.1 still calls names that NumPy 2 has dropped and SciPy deprecates."""
-    package = pytest.importorskip("surface_distance")
-    monkeypatch.setattr(np, "Inf", np.inf, raising=False)
-    monkeypatch.setattr(np, "NaN", np.nan, raising=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        if not hasattr(ndimage, "filters") or not hasattr(ndimage, "morphology"):
-            pytest.skip("surface-distance 0.1 calls scipy.ndimage.filters and .morphology, which this SciPy lacks")
-        yield package
 
 
 def oracle_scores(package, prediction, reference, spacing, tolerances):
