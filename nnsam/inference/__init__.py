@@ -1,1 +1,23 @@
-"""Prediction with box prompts."""
+"""Prediction with box prompts.
+
+Names are imported on first use (PEP 562). Only :mod:`nnsam.inference.torch_backend` needs PyTorch.
+"""
+
+import importlib
+
+_EXPORTS = {
+    "Backend": "nnsam.inference.backend",
+    "BoxModelSpec": "nnsam.inference.spec",
+    "BoxPredictor": "nnsam.inference.box_predictor",
+    "Prediction": "nnsam.inference.prediction",
+    "Propagation": "nnsam.inference.volume",
+    "TorchBackend": "nnsam.inference.torch_backend",
+    "faithful_passes": "nnsam.inference.faithful",
+}
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name: str):
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,39 @@
+"""What computes a box network, and how it is fed."""
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnsam.inference.spec import BoxModelSpec
+
+
+class Backend(Protocol):
+    """Computes patches.
+
+    Attributes:
+        spec: the model.
+        passes: number of patches computed so far.
+    """
+
+    spec: BoxModelSpec
+    passes: int
+
+    def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Returns the object's probability, (B, h, w) in 0..1, for (B, C + P, h, w): image and prompt channels."""
+        ...
+
+
+def run_batched(
+    backend: Backend, patches: Iterable[NDArray[np.float32]], batch_size: int
+) -> Iterator[NDArray[np.float32]]:
+    """Yields the probability (h, w) of each patch (C + P, h, w), in order; holds one batch at a time."""
+    batch: list[NDArray[np.float32]] = []
+    for patch in patches:
+        batch.append(patch)
+        if len(batch) == batch_size:
+            yield from backend(np.stack(batch))
+            batch = []
+    if batch:
+        yield from backend(np.stack(batch))
