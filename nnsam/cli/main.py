@@ -21,6 +21,10 @@ COMMANDS = {
     "warm-start": ("nnsam.cli.warm_start", "turn an nnU-Net checkpoint into a starting point for nnSAM training"),
     "convert": ("nnsam.cli.convert", "turn data sets in other layouts into raw nnU-Net data sets"),
     "plan-box": ("nnsam.cli.plan_box", "plan box-prompt training for a raw nnU-Net data set"),
+    "segment": (
+        "nnsam.cli.segment",
+        "segment the objects in given boxes: pictures, volumes, folders, challenge npz",
+    ),
     "evaluate": ("nnsam.cli.evaluate", "Dice and surface distances of predictions against references"),
     "bench": ("nnsam.cli.bench", "measure speed as ratios, side by side in one process"),
 }

@@ -1,0 +1,190 @@
+"""Segments the object in each given box: pictures, volumes, DICOM, challenge npz, one file or a folder of them.
+
+A box is x0,y0,x1,y1 in pixels counted from 0, x to the right and y down, and the last pixel belongs to it: 4,2,4,2 is
+the single pixel at x = 4, y = 2. Volumes need x0,y0,z0,x1,y1,z1, z being the slice. This is the convention of the
+"Segment Anything in Medical Images on Laptop" challenge.
+
+The label map has the input's format and geometry: PNG for PNG, JPEG and BMP, TIFF for TIFF (several pages are a
+volume), NIfTI, NRRD and MHA for themselves, NIfTI for DICOM, and npz with the key segs for npz. Object i of a case has
+the value i, from 1; with label images as prompts, the value that the object has there. An old output is replaced.
+
+Example:
+  nnsam segment MODEL -i lesion.jpg --box 120,80,410,330 -o lesion_mask.png --overlay
+  nnsam segment MODEL -i ct.nii.gz --box 60,75,10,180,190,42 -o ct_mask.nii.gz
+  nnsam segment MODEL -i images --boxes boxes.json -o masks --json results.json
+  nnsam segment MODEL -i imagesTs --boxes labelsTs -o masks          (one box around each label value)
+  nnsam segment MODEL -i challenge_npz -o segs                       (boxes from the npz files)
+  nnsam segment MODEL -i dicom_folder --box 60,75,10,180,190,42 -o mask.nii.gz
+
+boxes.json is a list of boxes, [[120, 80, 410, 330], ...], for every input; or an object of such lists by file name,
+{"a.png": [[...]], "b.png": [[...], [...]]}; instead of a list, {"boxes": [...], "labels": [...]} chooses the values.
+"""
+
+import argparse
+import json
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from nnsam.segment_files import SegmentReport
+    from nnsam.segment_tasks import SegmentTask
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds this command's options."""
+    parser.add_argument("model", metavar="MODEL_FOLDER", help="trained by nnSAMBoxTrainer; holds plans.json and fold_*")
+    parser.add_argument("-i", "--input", required=True, metavar="IN", help="a file, a folder, or a DICOM folder")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="OUT", help="a file for one input (or a folder), else a folder"
+    )
+    prompts = parser.add_mutually_exclusive_group()
+    prompts.add_argument(
+        "--box",
+        dest="box",
+        action="append",
+        type=_box,
+        metavar="x0,y0,x1,y1",
+        help="a box, last pixel included; repeat it for several objects; 6 numbers for volumes",
+    )
+    prompts.add_argument(
+        "--boxes",
+        metavar="FILE",
+        help="JSON (see above); or a label image of the same geometry, or a folder of them matched by name: one box "
+        "around each label value (default: the boxes in npz files)",
+    )
+    parser.add_argument(
+        "--mode",
+        choices=("zoom", "faithful"),
+        default="zoom",
+        help="zoom: the box with its surroundings fills one network input; faithful: tiles at full resolution, as "
+        "published (default: %(default)s)",
+    )
+    parser.add_argument("--fold", metavar="F", help="which fold_F of the model (default: the only one, or the first)")
+    parser.add_argument(
+        "--checkpoint", default="checkpoint_final.pth", metavar="NAME", help="file in the fold (default: %(default)s)"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    parser.add_argument(
+        "--batch-size", type=_positive, default=8, metavar="N", help="network inputs at once (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--json",
+        metavar="FILE",
+        help="write boxes, labels, scores, areas in pixels and seconds per case as JSON; - for standard output",
+    )
+    parser.add_argument(
+        "--overlay",
+        action="store_true",
+        help="write a PNG with masks and boxes: OUT_overlay.png beside a file, overlays/ in a folder",
+    )
+    parser.add_argument(
+        "--probabilities",
+        action="store_true",
+        help="write the probabilities in each box as npz: OUT_probabilities.npz, or probabilities/ in a folder",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Segments, writes the files and prints one line per case."""
+    from nnsam.data.atomic import atomic_file
+    from nnsam.data.input_files import find_input_files
+    from nnsam.prompts.box_files import open_box_source
+    from nnsam.segment_files import SegmentReport, load_predictor, segment_case, segment_files
+    from nnsam.segment_tasks import plan_tasks
+
+    inputs = find_input_files(args.input)
+    is_folder = Path(args.input).is_dir() and inputs[0].path != Path(args.input)
+    tasks = plan_tasks(
+        inputs,
+        args.output,
+        into_folder=is_folder,
+        overlay=args.overlay,
+        probabilities=args.probabilities,
+        protected=_files_of(args.boxes),
+    )
+    boxes = open_box_source(args.box, args.boxes)
+    with ExitStack() as files:
+        # Opened first, so that long work does not end at a path that cannot be written to.
+        json_file = files.enter_context(atomic_file(args.json)) if args.json not in (None, "-") else None
+        predictor = load_predictor(
+            args.model, fold=args.fold, checkpoint=args.checkpoint, device=args.device, batch_size=args.batch_size
+        )
+        if is_folder:
+            report = segment_files(predictor, tasks, boxes, mode=args.mode, progress=_track)
+        else:
+            report = SegmentReport([segment_case(predictor, tasks[0], boxes, args.mode)])
+        content = to_json(report, args.model, args.mode)
+        if json_file is not None:
+            json_file.write_text(content, encoding="utf-8")
+    if args.json == "-":
+        sys.stdout.write(content)
+    else:
+        _print_results(report)
+    return _print_failures(report)
+
+
+def _files_of(boxes: str | None) -> list[Path]:
+    if boxes is None:
+        return []
+    path = Path(boxes)
+    return list(path.iterdir()) if path.is_dir() else [path]
+
+
+def _track(tasks: "Sequence[SegmentTask]") -> "Iterable[SegmentTask]":
+    from rich.console import Console
+    from rich.progress import track
+
+    screen = Console(stderr=True)
+    return track(tasks, "Segmenting", console=screen, transient=True, disable=not screen.is_terminal)
+
+
+def to_json(report: "SegmentReport", model: str, mode: str) -> str:
+    """The JSON text of a run."""
+    content = {
+        "model": model,
+        "mode": mode,
+        "cases": [result.as_dict() for result in report.results],
+        "failures": [{"file": str(path), "error": message} for path, message in report.failures.items()],
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _print_results(report: "SegmentReport") -> None:
+    for result in report.results:
+        count = len(result.boxes)
+        scores = f"score {result.scores[0]:.2f}" if count == 1 else f"scores {min(result.scores):.2f} to "
+        if count > 1:
+            scores += f"{max(result.scores):.2f}"
+        objects = "1 object" if count == 1 else f"{count} objects"
+        print(f"{result.file} -> {result.output}: {objects}, {scores}, {result.seconds:.1f} s")
+
+
+def _print_failures(report: "SegmentReport") -> int:
+    """Prints what failed and returns the exit code."""
+    if not report.failures:
+        return 0
+    total = len(report.results) + len(report.failures)
+    print(f"nnsam segment: {len(report.failures)} of {total} inputs failed:", file=sys.stderr)
+    for message in report.failures.values():
+        print(f"  {message}", file=sys.stderr)
+    return 1
+
+
+def _box(text: str) -> list[float]:
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in (4, 6):
+        raise argparse.ArgumentTypeError(f"expected x0,y0,x1,y1 or x0,y0,z0,x1,y1,z1; found {text!r}")
+    return values
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1; found {text!r}")
+    return int(text)

@@ -1,0 +1,166 @@
+"""Where the boxes of a case come from: the command line, JSON, label images, or the image's own file.
+
+Boxes are in the users' convention here, see :mod:`nnsam.prompts.convention`.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnsam.data.input_files import InputFile
+from nnsam.data.input_image import InputImage
+from nnsam.errors import InputError
+from nnsam.metrics.label_files import LabelMap, find_label_files, read_label_map
+from nnsam.prompts.convention import to_challenge
+from nnsam.prompts.validation import check_boxes
+
+MAX_LABEL = 65535
+
+
+@dataclass(frozen=True)
+class BoxPrompts:
+    """Checked boxes of one case.
+
+    Attributes:
+        boxes: (N, 4) or (N, 6), the users' convention, inside the image.
+        labels: N label values for the output, 1 to 65535.
+    """
+
+    boxes: NDArray[np.int64]
+    labels: tuple[int, ...]
+
+
+# Finds the boxes of a case; raises InputError where it has none or they do not fit.
+BoxSource = Callable[[InputFile, InputImage], BoxPrompts]
+
+
+def open_box_source(boxes: Sequence[Sequence[float]] | None = None, path: str | Path | None = None) -> BoxSource:
+    """Returns what finds the boxes of each case.
+
+    Args:
+        boxes: boxes for every case.
+        path: JSON, a label image, or a folder of label images; only one of the two. Without either, boxes are those
+            in the image's own file.
+
+    Raises:
+        InputError: the file is absent, unreadable or of an unknown kind.
+    """
+    if boxes is not None:
+        return lambda file, image: _prompts(list(boxes), None, image, "--box")
+    if path is None:
+        return _own_boxes
+    path = Path(path)
+    if path.name.lower().endswith(".json"):
+        return _json_source(path)
+    return _label_source(path)
+
+
+def _own_boxes(file: InputFile, image: InputImage) -> BoxPrompts:
+    if image.boxes is None:
+        raise InputError(f"{file.path} {image.missing_boxes}.")
+    return _prompts(image.boxes, None, image, f"{file.path}, key boxes")
+
+
+def _prompts(boxes: Any, labels: Any, image: InputImage, source: str) -> BoxPrompts:
+    if not isinstance(boxes, list) and np.ndim(boxes) == 0:
+        raise InputError(f"{source}: expected a list of boxes; found {boxes!r}.")
+    checked = to_challenge(check_boxes(boxes, image.shape, source))
+    if labels is None:
+        labels = list(range(1, len(checked) + 1))
+    if not isinstance(labels, list) or len(labels) != len(checked):
+        raise InputError(f"{source}: expected one label per box, {len(checked)} in all; found {labels!r}.")
+    if not all(type(label) is int and 1 <= label <= MAX_LABEL for label in labels):
+        raise InputError(f"{source}: labels must be whole numbers from 1 to {MAX_LABEL}; found {labels!r}.")
+    return BoxPrompts(checked, tuple(labels))
+
+
+def _json_source(path: Path) -> BoxSource:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} cannot be read as JSON ({reason}).") from error
+    if not isinstance(content, (list, dict)):
+        raise InputError(f"{path}: expected a list of boxes, or an object from file names to boxes; found {content!r}.")
+
+    def find(file: InputFile, image: InputImage) -> BoxPrompts:
+        entry, source = content, str(path)
+        if isinstance(content, dict) and "boxes" not in content:
+            name = next((name for name in _names(file) if name in content), None)
+            if name is None:
+                raise InputError(f"{path} has no boxes for {file.path.name}; it has some for {_some(content)}.")
+            entry, source = content[name], f"{path}, {name}"
+        if not isinstance(entry, dict):
+            return _prompts(entry, None, image, source)
+        unknown = sorted(entry.keys() - {"boxes", "labels"})
+        if "boxes" not in entry or unknown:
+            raise InputError(f"{source}: expected the keys boxes and, optionally, labels; found {_some(entry)}.")
+        return _prompts(entry["boxes"], entry.get("labels"), image, source)
+
+    return find
+
+
+def _names(file: InputFile) -> list[str]:
+    """Under which names a file may be listed: file name, name without ending, case name."""
+    name = file.path.absolute().name
+    return [name, name[: len(name) - len(file.ending)], file.case]
+
+
+def _some(names: Mapping[str, Any] | Sequence[str], limit: int = 3) -> str:
+    return ", ".join(list(names)[:limit]) + (", ..." if len(names) > limit else "") if names else "nothing"
+
+
+def _label_source(path: Path) -> BoxSource:
+    if not path.exists():
+        raise InputError(f"{path} does not exist; expected boxes as JSON, a label image, or a folder of label images.")
+    files = find_label_files(path)
+
+    def find(file: InputFile, image: InputImage) -> BoxPrompts:
+        found = path if path.is_file() else next((files[name] for name in _names(file) if name in files), None)
+        if found is None:
+            raise InputError(f"{path} has no label image for {file.path.name}; it has those of {_some(files)}.")
+        labels = read_label_map(found)
+        _check_geometry(found, labels, file, image)
+        return boxes_of_labels(labels.values, str(found))
+
+    return find
+
+
+def boxes_of_labels(labels: NDArray[np.integer], source: str) -> BoxPrompts:
+    """Returns one box around all pixels of each label value, in the order of the values.
+
+    Raises:
+        InputError: only background, or values beyond 65535.
+
+    Example:
+        >>> boxes_of_labels(np.array([[0, 7, 7], [3, 0, 7]]), "example")
+        BoxPrompts(boxes=array([[0, 1, 0, 1],
+               [1, 0, 2, 1]]), labels=(3, 7))
+    """
+    from scipy import ndimage
+
+    if labels.max(initial=0) > MAX_LABEL:
+        raise InputError(f"{source} holds the label value {labels.max()}; at most {MAX_LABEL} can be written.")
+    found = {value: box for value, box in enumerate(ndimage.find_objects(labels.astype(np.int32)), 1) if box}
+    if not found:
+        raise InputError(f"{source} holds only background; expected at least one object to take a box from.")
+    boxes = [[*(side.start for side in box), *(side.stop for side in box)] for box in found.values()]
+    return BoxPrompts(to_challenge(np.array(boxes, dtype=np.int64)), tuple(found))
+
+
+def _check_geometry(path: Path, labels: LabelMap, file: InputFile, image: InputImage) -> None:
+    if labels.values.shape != image.shape:
+        raise InputError(
+            f"{path} has the shape {labels.values.shape}, but {file.path} has {image.shape}; a label image must cover "
+            "the same pixels."
+        )
+    for name in labels.geometry.keys() & image.geometry.keys():
+        ours, theirs = labels.geometry[name], image.geometry[name]
+        # A hundredth of a millimetre: NIfTI stores single precision, and converters round.
+        if len(ours) == len(theirs) and not np.allclose(ours, theirs, rtol=1e-3, atol=1e-2):
+            raise InputError(f"{path} and {file.path} differ in {name}, {ours} and {theirs}; is it of another image?")

@@ -1,0 +1,395 @@
+"""`nnsam segment` from files to files, with a stand-in for the network."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import tifffile
+from fake_predictor import FakePredictor
+from PIL import Image
+
+from nnsam import segment_files
+from nnsam.cli.main import main
+from nnsam.data.box_overlay import LINE_COLORS
+from nnsam.data.input_image import InputImage
+from nnsam.data.overlay import COLORS
+from nnsam.metrics.label_files import read_label_map
+
+GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
+COLOUR = np.stack([GREY, 255 - GREY, GREY // 2], axis=-1)
+VOLUME = np.arange(4 * 6 * 8, dtype=np.int16).reshape(4, 6, 8)
+
+
+@pytest.fixture
+def predictor(monkeypatch):
+    fake = FakePredictor()
+    monkeypatch.setattr(segment_files, "load_predictor", lambda folder, **_: fake)
+    return fake
+
+
+def segment(*words) -> int:
+    return main(["segment", "model", *map(str, words)])
+
+
+def save_volume(path, values=VOLUME, spacing=(0.5, 0.75, 4.0), origin=(1.0, 2.0, 3.0)):
+    image = sitk.GetImageFromArray(values)
+    image.SetSpacing(spacing)
+    image.SetOrigin(origin)
+    sitk.WriteImage(image, str(path))
+
+
+def boxed(shape, *boxes):
+    """Label map of boxes, each a tuple of slices."""
+    labels = np.zeros(shape, np.uint8)
+    for value, box in enumerate(boxes, 1):
+        labels[box] = value
+    return labels
+
+
+EXPECTED = boxed((6, 8), np.s_[1:3, 2:6], np.s_[4:6, 7:8])
+BOXES = ("--box", "2,1,5,2", "--box", "7,4,7,5")
+
+
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [("a.png", "o.png"), ("a.jpg", "o.png"), ("a.bmp", "new/o.png"), ("a.png", "o.tif"), ("a.tif", "o.tiff")],
+)
+@pytest.mark.parametrize("pixels", [GREY, COLOUR])
+def test_pictures(predictor, tmp_path, name, output, pixels):
+    Image.fromarray(pixels).save(tmp_path / name)
+    assert segment("-i", tmp_path / name, *BOXES, "-o", tmp_path / output) == 0
+    found = read_label_map(tmp_path / output).values
+    np.testing.assert_array_equal(found, EXPECTED)
+    assert found.dtype == np.uint8
+    assert predictor.modes == ["zoom"]
+    assert predictor.images[0][0].shape == pixels.shape
+    assert predictor.images[0][1] is None
+
+
+@pytest.mark.parametrize("name", ["v.nii.gz", "v.nrrd", "v.mha"])
+def test_volumes(predictor, tmp_path, name):
+    save_volume(tmp_path / name)
+    options = ("--box", "2,1,0,5,2,2", "-o", tmp_path / f"o_{name}", "--mode", "faithful")
+    assert segment("-i", tmp_path / name, *options) == 0
+    found = sitk.ReadImage(str(tmp_path / f"o_{name}"))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(found), boxed((4, 6, 8), np.s_[0:3, 1:3, 2:6]))
+    assert found.GetSpacing() == (0.5, 0.75, 4.0)
+    assert found.GetOrigin() == (1, 2, 3)
+    assert predictor.images[0][1] == (4.0, 0.75, 0.5)
+    assert predictor.modes == ["faithful"]
+
+
+def test_stacks_single_slices_and_flat_files(predictor, tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", VOLUME.astype(np.uint16), photometric="minisblack")
+    assert segment("-i", tmp_path / "a.tif", "--box", "2,1,1,5,2,1", "-o", tmp_path / "o.tif") == 0
+    np.testing.assert_array_equal(read_label_map(tmp_path / "o.tif").values, boxed((4, 6, 8), np.s_[1:2, 1:3, 2:6]))
+    save_volume(tmp_path / "slice.nii.gz", GREY[None])
+    save_volume(tmp_path / "flat.nii.gz", GREY, (0.5, 0.75), (1.0, 2.0))
+    for name, size in (("slice", (8, 6, 1)), ("flat", (8, 6))):
+        assert segment("-i", tmp_path / f"{name}.nii.gz", *BOXES, "-o", tmp_path / f"{name}_o.nii.gz") == 0
+        found = sitk.ReadImage(str(tmp_path / f"{name}_o.nii.gz"))
+        assert found.GetSize() == size
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(found).reshape(6, 8), EXPECTED)
+        assert predictor.images[-1][1] == (0.75, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("image", "boxes", "expected"),
+    [
+        (GREY, [[2, 1, 5, 2], [7, 4, 7, 5]], EXPECTED),
+        (COLOUR, [[2, 1, 5, 2], [7, 4, 7, 5]], EXPECTED),
+        (VOLUME, [[2, 1, 0, 5, 2, 2]], boxed((4, 6, 8), np.s_[0:3, 1:3, 2:6])),
+    ],
+)
+def test_challenge_files_bring_their_boxes(predictor, tmp_path, image, boxes, expected):
+    np.savez(tmp_path / "a.npz", imgs=image, boxes=np.array(boxes, np.int32), spacing=np.array([0.5, 0.75, 4.0]))
+    assert segment("-i", tmp_path / "a.npz", "-o", tmp_path / "out") == 0
+    with np.load(tmp_path / "out" / "a.npz") as archive:
+        np.testing.assert_array_equal(archive["segs"], expected)
+        assert archive["segs"].dtype == np.uint8
+    assert predictor.images[0][1] == ((4.0, 0.75, 0.5) if expected.ndim == 3 else (0.75, 0.5))
+
+
+def test_many_objects_need_16_bits(predictor, tmp_path):
+    boxes = [[x, y, x, y] for y in range(20) for x in range(15)]
+    np.savez(tmp_path / "a.npz", imgs=np.zeros((20, 15), np.uint8), boxes=boxes)
+    assert segment("-i", tmp_path / "a.npz", "-o", tmp_path / "o.npz", "--overlay") == 0
+    with np.load(tmp_path / "o.npz") as archive:
+        assert archive["segs"].dtype == np.uint16
+        np.testing.assert_array_equal(archive["segs"], np.arange(1, 301).reshape(20, 15))
+
+
+def test_dicom_becomes_nifti(predictor, tmp_path):
+    (tmp_path / "scan").mkdir()
+    for index, pixels in enumerate(VOLUME):
+        image = sitk.GetImageFromArray(pixels[None])
+        image.SetSpacing((0.5, 0.75, 4.0))
+        tags = {"0020|0032": f"1\\2\\{3 + 4 * index}", "0020|0037": "1\\0\\0\\0\\1\\0", "0018|0050": "4"}
+        for key, value in {"0008|0060": "MR", "0020|000e": "1.2.3", "0020|000d": "1.2", **tags}.items():
+            image.SetMetaData(key, value)
+        writer = sitk.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        writer.SetFileName(str(tmp_path / "scan" / f"{index}.dcm"))
+        writer.Execute(image)
+    for output, written in (("o.nii.gz", "o.nii.gz"), ("out", "out/scan.nii.gz"), ("o.mha", "o.mha")):
+        assert segment("-i", tmp_path / "scan", "--box", "2,1,0,5,2,2", "-o", tmp_path / output, "--overlay") == 0
+        found = sitk.ReadImage(str(tmp_path / written))
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(found), boxed((4, 6, 8), np.s_[0:3, 1:3, 2:6]))
+        assert found.GetSpacing() == pytest.approx((0.5, 0.75, 4.0))
+        assert found.GetOrigin() == pytest.approx((1, 2, 3))
+    assert (tmp_path / "o_overlay.png").is_file()
+    assert (tmp_path / "out" / "overlays" / "scan.png").is_file()
+
+
+def test_label_images_prompt_and_keep_their_values(predictor, tmp_path):
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    Image.fromarray(EXPECTED * 40).save(tmp_path / "mask.png")
+    assert segment("-i", tmp_path / "a.png", "--boxes", tmp_path / "mask.png", "-o", tmp_path / "o.png") == 0
+    np.testing.assert_array_equal(read_label_map(tmp_path / "o.png").values, EXPECTED * 40)
+
+
+def test_json_holds_what_the_files_hold(predictor, tmp_path, capsys):
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    (tmp_path / "boxes.json").write_text(json.dumps({"boxes": [[2, 1, 5, 2], [5, 1, 7, 5]], "labels": [9, 4]}))
+    words = ("-i", tmp_path / "a.png", "--boxes", tmp_path / "boxes.json", "-o", tmp_path / "o.png", "--json")
+    assert segment(*words, "-") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert segment(*words, tmp_path / "new" / "r.json") == 0
+    assert str(tmp_path / "o.png") in capsys.readouterr().out
+    written = json.loads((tmp_path / "new" / "r.json").read_text())
+    for content in (printed, written):
+        (case,) = content["cases"]
+        assert case.pop("seconds") > 0
+        assert case == {
+            "file": str(tmp_path / "a.png"),
+            "output": str(tmp_path / "o.png"),
+            "boxes": [[2, 1, 5, 2], [5, 1, 7, 5]],
+            "labels": [9, 4],
+            "scores": [1.0, 0.5],
+            "areas": [6, 15],
+        }
+        assert (content["mode"], content["failures"]) == ("zoom", [])
+    found = read_label_map(tmp_path / "o.png").values
+    assert [int((found == value).sum()) for value in (9, 4)] == [6, 15]
+
+
+def test_overlay_shows_mask_and_box(predictor, tmp_path):
+    Image.fromarray(np.full((60, 80), 90, np.uint8)).save(tmp_path / "a.png")
+    options = ("--box", "20,10,59,49", "-o", tmp_path / "o.png", "--overlay", "--probabilities")
+    assert segment("-i", tmp_path / "a.png", *options) == 0
+    picture = np.asarray(Image.open(tmp_path / "o_overlay.png")).astype(int)
+    assert picture.shape == (360, 480, 3)
+    filled = np.round(0.6 * 90 + 0.4 * np.array(COLORS[0]))
+    np.testing.assert_allclose(picture[150, 200], filled, atol=1)
+    assert tuple(picture[59, 200].tolist()) in LINE_COLORS
+    assert picture[5, 5].tolist() == [90, 90, 90]
+    with np.load(tmp_path / "o_probabilities.npz") as archive:
+        assert archive["boxes"].tolist() == [[10, 20, 50, 60]]
+        assert archive["probability_0"].shape == (40, 40)
+        assert archive["labels"].tolist() == [1]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.tif", "c.jpg"):
+        Image.fromarray(GREY).save(tmp_path / "in" / name)
+    np.savez(tmp_path / "in" / "d.npz", imgs=GREY, boxes=[[2, 1, 5, 2], [7, 4, 7, 5]])
+    save_volume(tmp_path / "in" / "e.nii.gz", GREY, (0.5, 0.75), (1.0, 2.0))
+    (tmp_path / "in" / "notes.txt").write_text("")
+    return tmp_path / "in"
+
+
+OUTPUTS = ["a.png", "b.tif", "c.png", "d.npz", "e.nii.gz"]
+
+
+def names(path):
+    return sorted(file.name for file in path.iterdir())
+
+
+def test_a_folder_is_done_file_by_file(predictor, folder, tmp_path, capsys):
+    assert segment("-i", folder, *BOXES, "-o", tmp_path / "out") == 0
+    assert names(tmp_path / "out") == OUTPUTS
+    for name in ("a.png", "b.tif", "c.png", "e.nii.gz"):
+        np.testing.assert_array_equal(read_label_map(tmp_path / "out" / name).values, EXPECTED)
+    captured = capsys.readouterr()
+    assert captured.out.count(": 2 objects, scores 0.50 to 1.00, ") == 5
+    assert captured.err == ""
+
+
+def test_folders_of_images_and_labels_are_matched_by_name(predictor, folder, tmp_path):
+    (tmp_path / "labels").mkdir()
+    (folder / "a.png").rename(folder / "a_0000.png")
+    for name in "abcde":
+        Image.fromarray(EXPECTED * 3).save(tmp_path / "labels" / f"{name}.png")
+    assert segment("-i", folder, "--boxes", tmp_path / "labels", "-o", tmp_path / "out", "--overlay") == 0
+    assert names(tmp_path / "out") == [*OUTPUTS, "overlays"]
+    assert names(tmp_path / "out" / "overlays") == [f"{name}.png" for name in "abcde"]
+    np.testing.assert_array_equal(read_label_map(tmp_path / "out" / "a.png").values, EXPECTED * 3)
+
+
+def test_a_failure_in_the_middle_is_listed_and_the_others_are_done(predictor, folder, tmp_path, capsys):
+    (folder / "b.tif").write_bytes((folder / "b.tif").read_bytes()[:60])
+    np.savez(folder / "d.npz", imgs=GREY, gts=EXPECTED)
+    boxes = {name: [[2, 1, 5, 2], [7, 4, 7, 5]] for name in ("a", "b", "c.jpg")}
+    (tmp_path / "boxes.json").write_text(json.dumps({**boxes, "e": [[0, 0, 99, 99]], "d": [[1, 1, 2, 2]]}))
+    words = ("-i", folder, "-o", tmp_path / "out", "--json", tmp_path / "r.json")
+    assert segment(*words, "--boxes", tmp_path / "boxes.json") == 1
+    assert names(tmp_path / "out") == ["a.png", "c.png", "d.npz"]
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 3
+    lines = captured.err.splitlines()
+    assert lines[0] == "nnsam segment: 2 of 5 inputs failed:"
+    assert "b.tif cannot be read" in lines[1]
+    assert "e: " in lines[2]
+    assert "reaches beyond the image" in lines[2]
+    assert len(lines) == 3
+    content = json.loads((tmp_path / "r.json").read_text())
+    assert [len(content["cases"]), len(content["failures"])] == [3, 2]
+    # Without boxes for pictures, and with an npz that has labels only.
+    assert segment("-i", folder, "-o", tmp_path / "out2") == 1
+    error = capsys.readouterr().err
+    assert "d.npz holds gts but no boxes; save the boxes" in error
+    assert "a.png needs boxes; give --box or --boxes." in error
+
+
+def bad_setup(tmp_path, kind):
+    """Words for a call that has to fail, one per kind of mistake."""
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    for name in ("v.nii.gz", "m.nii"):
+        save_volume(tmp_path / name)
+    output = ("-o", tmp_path / "o.png")
+    return {
+        "absent": ("-i", tmp_path / "x.png", *BOXES, *output),
+        "no boxes": ("-i", tmp_path / "a.png", *output),
+        "outside": ("-i", tmp_path / "a.png", "--box", "0,0,8,5", *output),
+        "inverted": ("-i", tmp_path / "a.png", "--box", "5,0,2,5", *output),
+        "nan": ("-i", tmp_path / "a.png", "--box", "nan,0,2,5", *output),
+        "volume box": ("-i", tmp_path / "a.png", "--box", "0,0,0,1,1,1", *output),
+        "mixed boxes": ("-i", tmp_path / "a.png", "--box", "0,0,1,1", "--box", "0,0,0,1,1,1", *output),
+        "picture box": ("-i", tmp_path / "v.nii.gz", "--box", "0,0,1,1", "-o", tmp_path / "o.nii.gz"),
+        "ending": ("-i", tmp_path / "a.png", *BOXES, "-o", tmp_path / "o.nii.gz"),
+        "jpeg output": ("-i", tmp_path / "a.png", *BOXES, "-o", tmp_path / "o.jpg"),
+        "overwrite": ("-i", tmp_path / "a.png", *BOXES, "-o", tmp_path / "a.png"),
+        "overwrite folder": ("-i", tmp_path, *BOXES, "-o", tmp_path),
+        "overwrite boxes": ("-i", tmp_path / "v.nii.gz", "--boxes", tmp_path / "m.nii", "-o", tmp_path / "m.nii"),
+        "file for folder": ("-i", tmp_path, *BOXES, "-o", tmp_path / "a.png"),
+        "boxes file": ("-i", tmp_path / "a.png", "--boxes", tmp_path / "x.json", *output),
+        "json": ("-i", tmp_path / "a.png", *BOXES, *output, "--json", tmp_path),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("absent", "does not exist"),
+        ("no boxes", "needs boxes"),
+        ("outside", "reaches beyond"),
+        ("inverted", "x_min > x_max"),
+        ("nan", "finite"),
+        ("volume box", "without z"),
+        ("mixed boxes", "expected boxes as"),
+        ("picture box", "z_min"),
+        ("ending", "ending with .png, .tif, .tiff, or a folder"),
+        ("jpeg output", "ending with .png"),
+        ("overwrite", "would be overwritten"),
+        ("overwrite folder", "would be overwritten"),
+        ("overwrite boxes", "would be overwritten"),
+        ("file for folder", "is a file"),
+        ("boxes file", "cannot be read"),
+        ("json", "is a folder"),
+    ],
+)
+def test_failures_are_one_sentence_and_change_nothing(predictor, tmp_path, capsys, kind, words):
+    call = bad_setup(tmp_path, kind)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*")}
+    assert segment(*call) == 1
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*")} == before
+
+
+def test_label_images_are_not_overwritten_either(predictor, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "labels").mkdir()
+    Image.fromarray(GREY).save(tmp_path / "in" / "a.png")
+    Image.fromarray(EXPECTED).save(tmp_path / "labels" / "a.png")
+    assert segment("-i", tmp_path / "in", "--boxes", tmp_path / "labels", "-o", tmp_path / "labels") == 1
+    assert "would be overwritten" in capsys.readouterr().err
+
+
+def test_two_inputs_of_one_output_are_named(predictor, folder, tmp_path, capsys):
+    Image.fromarray(GREY).save(folder / "a.bmp")
+    assert segment("-i", folder, *BOXES, "-o", tmp_path / "out") == 1
+    assert "a.bmp and a.png would both be written to" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_interruption_keeps_what_is_complete_and_the_old_file(predictor, folder, tmp_path, monkeypatch, capsys):
+    real = segment_files.write_segmentation
+
+    def interrupted(path, labels, image: InputImage):
+        if path.name == "c.png":
+            monkeypatch.setattr("nnsam.data.segmentation_files._write", stop)
+        real(path, labels, image)
+
+    def stop(draft, *_):
+        draft.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "c.png").write_text("old")
+    monkeypatch.setattr(segment_files, "write_segmentation", interrupted)
+    words = ("-i", folder, *BOXES, "-o", tmp_path / "out", "--json", tmp_path / "r.json")
+    assert segment(*words) == 130
+    assert names(tmp_path / "out") == ["a.png", "b.tif", "c.png"]
+    assert (tmp_path / "out" / "c.png").read_text() == "old"
+    assert not (tmp_path / "r.json").exists()
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_old_outputs_are_replaced(predictor, tmp_path):
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    (tmp_path / "o.png").write_text("old")
+    assert segment("-i", tmp_path / "a.png", *BOXES, "-o", tmp_path / "o.png") == 0
+    np.testing.assert_array_equal(read_label_map(tmp_path / "o.png").values, EXPECTED)
+
+
+def test_cuda_is_refused_where_there_is_none(tmp_path, monkeypatch, capsys):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    assert segment("-i", tmp_path / "a.png", *BOXES, "-o", tmp_path / "o.png", "--device", "cuda") == 1
+    assert "use --device cpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["-i", "a.png"],
+        ["-i", "a.png", "-o", "o.png", "--box", "1,2,3"],
+        ["-i", "a.png", "-o", "o.png", "--box", "1,2,3,x"],
+        ["-i", "a.png", "-o", "o.png", "--box", "1,2,3,4", "--boxes", "b.json"],
+        ["-i", "a.png", "-o", "o.png", "--mode", "fast"],
+        ["-i", "a.png", "-o", "o.png", "--device", "tpu"],
+        ["-i", "a.png", "-o", "o.png", "--batch-size", "0"],
+    ],
+)
+def test_wrong_usage_is_code_2(words):
+    with pytest.raises(SystemExit) as stop:
+        segment(*words)
+    assert stop.value.code == 2
+
+
+def test_help_has_examples_and_states_the_convention(capsys):
+    with pytest.raises(SystemExit) as stop:
+        segment("--help")
+    assert stop.value.code == 0
+    output = capsys.readouterr().out
+    assert "nnsam segment MODEL -i" in output
+    assert "last pixel belongs" in output
