@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from nnsam.errors import InputError
 from nnsam.inference.plane import Plane
 from nnsam.inference.spec import BoxModelSpec
-from nnsam.inference.statistics import channel_statistics
+from nnsam.inference.statistics import Normalization
 
 # Luma of ITU-R BT.601, what most software calls grey.
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -18,7 +18,7 @@ _KEPT_SLICES = 32
 
 
 class PreparedImage:
-    """An image, normalised as nnU-Net does: z-score per channel over the box of what is not zero.
+    """An image, normalised as nnU-Net does: z-score per channel over the box of what is not zero; 0 outside of it.
 
     The image is neither copied nor changed; it must not be changed by others either while this object is used. Slices
     of a volume lie along its first axis.
@@ -58,17 +58,27 @@ class PreparedImage:
         if spec.image_channels == 1 and pixels.shape[-1] == 3:
             pixels = luminance(pixels)
         self._pixels = pixels
-        self._statistics = (
-            None if dimensions == 3 and spec.per_slice_normalization else channel_statistics(self._pixels)
-        )
+        self._normalization = None if self._per_slice else Normalization.of(pixels)
         self.plane = lru_cache(maxsize=_KEPT_SLICES)(self._plane)
+
+    @property
+    def _per_slice(self) -> bool:
+        return len(self.shape) == 3 and self.spec.per_slice_normalization
 
     def _plane(self, index: int = 0) -> Plane:
         """Returns slice `index` of a volume, or the picture."""
         pixels = self._pixels[index] if len(self.shape) == 3 else self._pixels
-        mean, std = self._statistics or channel_statistics(pixels)
         spacing = None if self._spacing is None else (self._spacing[-2], self._spacing[-1])
-        return Plane(pixels, mean, std, self.spec.image_channels, spacing)
+        return Plane(pixels, self._normalization_of(index, pixels), self.spec.image_channels, spacing)
+
+    def _normalization_of(self, index: int, pixels: NDArray) -> Normalization:
+        whole = self._normalization
+        if whole is None:
+            return Normalization.of(pixels)
+        *stack, rows, columns = whole.inside
+        if stack and not stack[0].start <= index < stack[0].stop:  # a slice of nothing but zeros
+            rows = slice(0, 0)
+        return Normalization((rows, columns), whole.mean, whole.std)
 
 
 def luminance(pixels: NDArray) -> NDArray:
@@ -104,7 +114,7 @@ def _check_values(pixels: NDArray) -> None:
         low, high = float(pixels.min()), float(pixels.max())
         if not (np.isfinite(low) and np.isfinite(high)):
             raise InputError("the image holds nan or infinite values; replace them by the background's value")
-        if max(-low, high) > np.finfo(np.float32).max:
+        if max(-low, high) > float(np.finfo(np.float32).max):
             raise InputError(f"the image holds values of {max(-low, high):g}; expected at most those of 32-bit floats")
 
 

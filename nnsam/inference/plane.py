@@ -6,6 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from nnsam.geometry.boxes import shift
+from nnsam.inference.statistics import Normalization
+
 
 class Plane:
     """A picture, or one slice of a volume, with its normalisation.
@@ -17,8 +20,7 @@ class Plane:
 
     Args:
         pixels: (H, W, C), native byte order; kept, not copied, never changed.
-        mean: (C,).
-        std: (C,), positive.
+        normalization: two-dimensional; what lies outside of its part counts as beyond the picture.
         channels: of the patches: C, or 3 where C is 1 and grey is repeated.
         spacing: pixel size (y, x) in mm; None where unknown.
     """
@@ -26,15 +28,17 @@ class Plane:
     def __init__(
         self,
         pixels: NDArray,
-        mean: NDArray[np.float64],
-        std: NDArray[np.float64],
+        normalization: Normalization,
         channels: int,
         spacing: tuple[float, float] | None = None,
     ):
         self.shape: tuple[int, int] = (pixels.shape[0], pixels.shape[1])
         self.spacing = spacing
         self._channels = channels
-        self._mean, self._std = mean.astype(np.float32), std.astype(np.float32)
+        self._mean, self._std = normalization.mean.astype(np.float32), normalization.std.astype(np.float32)
+        rows, columns = normalization.inside
+        self._origin = np.array([rows.start, columns.start])
+        pixels = pixels[rows, columns]
         # The pyramid holds 8-bit pictures as they are. Others are centred first: what is constant then is exactly 0
         # and stays so when it is resampled, as in nnU-Net, which normalises first.
         self._raw = pixels.dtype == np.uint8
@@ -50,11 +54,11 @@ class Plane:
         Returns:
             (channels, h, w), bilinear, with antialiasing where it shrinks.
         """
-        corners = np.asarray(region, dtype=np.float64)
+        corners = shift(np.asarray(region, dtype=np.float64), -self._origin)
         height, width = (int(side) for side in size)
         step = (corners[2:] - corners[:2]) / (height, width)
-        rows = _inside(corners[0], step[0], height, self.shape[0])
-        columns = _inside(corners[1], step[1], width, self.shape[1])
+        rows = _inside(corners[0], step[0], height, self._levels[0].shape[0])
+        columns = _inside(corners[1], step[1], width, self._levels[0].shape[1])
         result = np.zeros((self._channels, height, width), dtype=np.float32)
         if rows.start >= rows.stop or columns.start >= columns.stop:
             return result

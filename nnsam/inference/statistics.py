@@ -1,6 +1,7 @@
 """Mean and standard deviation as nnU-Net's z-score normalisation takes them, without a float copy of the image."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,18 +23,35 @@ def nonzero_slices(image: NDArray) -> tuple[slice, ...]:
         rest = np.moveaxis(image[found], axis, 0)
         first = next((index for index in range(size) if rest[index].any()), None)
         if first is None:
-            return (slice(None),) * (image.ndim - 1)
+            return tuple(slice(0, side) for side in image.shape[:-1])
         last = next(index for index in reversed(range(size)) if rest[index].any())
         found = (*found, slice(first, last + 1))
     return found
 
 
-def channel_statistics(image: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns mean and standard deviation per channel, (C,) each, of the non-zero box of (H, W, C) or (D, H, W, C)."""
-    cropped = image[nonzero_slices(image)]
-    pairs = [_mean_and_std(cropped[..., channel]) for channel in range(image.shape[-1])]
-    mean, std = np.array(pairs, dtype=np.float64).T
-    return mean, np.maximum(std, MIN_STD)
+@dataclass(frozen=True)
+class Normalization:
+    """How nnU-Net normalises an image.
+
+    Attributes:
+        inside: the part that nnU-Net keeps: the box of what is not zero in any channel. What lies outside of it does
+            not exist for the network, which sees 0 there, as beyond the image.
+        mean: (C,), over that part.
+        std: (C,), over that part, positive.
+    """
+
+    inside: tuple[slice, ...]
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, image: NDArray) -> "Normalization":
+        """Measures an image, (H, W, C) or (D, H, W, C)."""
+        inside = nonzero_slices(image)
+        cropped = image[inside]
+        pairs = [_mean_and_std(cropped[..., channel]) for channel in range(image.shape[-1])]
+        mean, std = np.array(pairs, dtype=np.float64).T
+        return cls(inside, mean, np.maximum(std, MIN_STD))
 
 
 def _mean_and_std(values: NDArray) -> tuple[float, float]:

@@ -100,7 +100,7 @@ class TorchBackend:
 @contextmanager
 def _precision(network: Any, bfloat16: bool) -> Iterator[None]:
     """Switches a network's trainable part to bfloat16, or to float32, and back to what it was."""
-    before = network.cpu_autocast
+    before = getattr(network, "cpu_autocast", False)
     network.cpu_autocast = bfloat16
     try:
         yield
