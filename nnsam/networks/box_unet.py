@@ -86,8 +86,8 @@ class BoxUNet(FusedUNet):
             patch = torch.cat((patch, patch.new_zeros(patch.shape[0], missing, *patch.shape[2:])), dim=1)
         elif missing:
             raise InputError(
-                f"the box network got {patch.shape[1]} channels; expected {self.image_channels} image channels, with or "
-                f"without {self.prompt_channels} of the prompt"
+                f"the box network got {patch.shape[1]} channels; expected {self.image_channels} image channels, "
+                f"with or without {self.prompt_channels} of the prompt"
             )
         return super().forward(patch)
 

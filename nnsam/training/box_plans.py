@@ -1,4 +1,4 @@
-"""Plans for box-prompt training, `nnSAMBoxPlans`, by nnU-Net's own planner with the network and patch of Stock et al."""
+"""Plans for box-prompt training: nnU-Net's own planner with the network and patch of Stock et al."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,8 +24,8 @@ def box_settings(plans: Mapping[str, Any], configuration: str = "2d") -> dict[st
     settings = plans["configurations"].get(configuration, {}).get("nnsam_box")
     if settings is None:
         raise InputError(
-            f"configuration {configuration!r} of the plans {plans.get('plans_name')!r} was not made for box prompts; run "
-            f"`nnsam plan-box` and train with: 2d -p {PLANS_NAME}"
+            f"configuration {configuration!r} of the plans {plans.get('plans_name')!r} was not made for box prompts; "
+            f"run `nnsam plan-box` and train with: 2d -p {PLANS_NAME}"
         )
     return settings
 

@@ -1,5 +1,7 @@
-"""Resamples an axis-aligned part of a slice to a view of given size, quickly: separable gathers, no interpolation
-matrix, nothing outside of the part is read."""
+"""Resamples an axis-aligned part of a slice to a view of given size.
+
+It is quick: separable gathers, no interpolation matrix, and nothing outside of the part is read.
+"""
 
 from collections.abc import Sequence
 from typing import Any

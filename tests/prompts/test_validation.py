@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nnsam.errors import InputError
+from nnsam.prompts.validation import check_boxes
+
+
+def test_good_boxes_become_half_open_in_array_order():
+    assert check_boxes([[2, 1, 5, 2], [0, 0, 6, 4]], (5, 7)).tolist() == [[1, 2, 3, 6], [0, 0, 5, 7]]
+    assert check_boxes([2, 1, 2, 1], (5, 7)).tolist() == [[1, 2, 2, 3]]
+    assert check_boxes(np.array([4, 3, 2, 9, 8, 7.0]), (10, 10, 10)).tolist() == [[2, 3, 4, 8, 9, 10]]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "shape", "says"),
+    [
+        ([], (5, 7), "no box"),
+        ([[1, 1, 2]], (5, 7), "found 3 values per box, expected 4"),
+        ([[1, 1, 2, 2]], (3, 5, 7), "z_min"),
+        ([[1, 1, 1, 2, 2, 2]], (5, 7), "without z"),
+        ([[1, 1, float("nan"), 2]], (5, 7), "finite"),
+        ([[1, 1, float("inf"), 2]], (5, 7), "finite"),
+        ([[1, 1, 2.5, 2]], (5, 7), "whole"),
+        ([[3, 1, 2, 2]], (5, 7), "x_min > x_max"),
+        ([[1, 3, 2, 2]], (5, 7), "y_min > y_max"),
+        ([[-1, 1, 2, 2]], (5, 7), "its x runs from 0 to 6"),
+        ([[1, 1, 7, 2]], (5, 7), "its x runs from 0 to 6"),
+        ([[1, 1, 2, 5]], (5, 7), "its y runs from 0 to 4"),
+        ([[0, 0, 100, 100]], (5, 7), "reaches beyond"),
+        ([["a", 1, 2, 2]], (5, 7), "all numbers"),
+        ([[1, 1, 2, 2], [1, 1, 2]], (5, 7), "all numbers"),
+        ("1,1,2,2", (5, 7), "all numbers"),
+        ([[0, 0, 2, 2], [5, 0, 4, 2]], (5, 7), "box 2"),
+    ],
+)
+def test_bad_boxes_get_one_sentence(boxes, shape, says):
+    with pytest.raises(InputError, match=says) as caught:
+        check_boxes(boxes, shape, "boxes.json")
+    assert "boxes.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.lists(st.integers(-3, 12), min_size=4, max_size=4))
+def test_a_box_passes_exactly_if_it_holds_pixels_of_the_image_only(box):
+    x0, y0, x1, y1 = box
+    fits = 0 <= x0 <= x1 < 7 and 0 <= y0 <= y1 < 5
+    try:
+        check_boxes([box], (5, 7))
+    except InputError:
+        assert not fits
+    else:
+        assert fits
