@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsam.bench.box_baselines import grabcut, inscribed_ellipse
+from nnsam.bench.box_baselines import grabcut, import_opencv, inscribed_ellipse
 from nnsam.bench.box_cases import BoxCase, find_box_sets, read_box_case
 from nnsam.bench.box_summary import Row, summarize_rows
 from nnsam.errors import InputError
@@ -63,8 +63,9 @@ def evaluate_sets(
 
     Raises:
         InputError: unknown modes, no sets, damaged files.
+        SetupError: GrabCut without OpenCV.
     """
-    methods = _check_methods(modes if predictor is not None else (), baselines)
+    methods = check_methods(modes if predictor is not None else (), baselines)
     found, skipped = find_box_sets(data_folder, sets)
     files = [(name, path) for name, paths in found.items() for path in spread(paths, max_cases)]
     patch = patch_size(predictor)
@@ -94,7 +95,13 @@ def patch_size(predictor: Any) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _check_methods(modes: Sequence[str], baselines: Sequence[str]) -> list[str]:
+def check_methods(modes: Sequence[str], baselines: Sequence[str]) -> list[str]:
+    """Returns modes and baselines in one list.
+
+    Raises:
+        InputError: unknown ones, or none at all.
+        SetupError: GrabCut without OpenCV.
+    """
     for names, known in ((modes, NETWORK_MODES), (baselines, BASELINES)):
         unknown = [name for name in names if name not in known]
         if unknown:
@@ -102,6 +109,8 @@ def _check_methods(modes: Sequence[str], baselines: Sequence[str]) -> list[str]:
     methods = [*modes, *baselines]
     if not methods:
         raise InputError("Nothing to score: neither a mode nor a baseline was given.")
+    if "grabcut" in methods:
+        import_opencv()
     return methods
 
 

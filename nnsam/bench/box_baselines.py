@@ -58,7 +58,7 @@ def grabcut(image: NDArray, box: ArrayLike) -> NDArray[np.bool_]:
         SetupError: OpenCV is not installed.
         InputError: a volume.
     """
-    cv2 = _opencv()
+    cv2 = import_opencv()
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[-1] != 3):
         raise InputError(f"GrabCut segments pictures, (H, W) or (H, W, 3); found shape {image.shape}.")
     shape = image.shape[:2]
@@ -80,7 +80,8 @@ def grabcut(image: NDArray, box: ArrayLike) -> NDArray[np.bool_]:
     return result
 
 
-def _opencv() -> Any:
+def import_opencv() -> Any:
+    """Returns OpenCV's module `cv2`; raises SetupError where it is not installed."""
     try:
         import cv2
     except ImportError as error:
