@@ -14,7 +14,7 @@ from nnsam.data.box_overlay import draw_segmentation
 from nnsam.data.image_files import write_png
 from nnsam.data.input_image import InputImage
 from nnsam.data.segmentation_files import label_dtype, write_probabilities, write_segmentation
-from nnsam.errors import NnsamError, SetupError
+from nnsam.errors import NnsamError
 from nnsam.prompts.box_files import BoxPrompts, BoxSource
 from nnsam.prompts.convention import from_challenge
 from nnsam.segment_tasks import SegmentTask
@@ -64,21 +64,26 @@ class SegmentReport:
 
 
 def load_predictor(
-    folder: str | Path, *, fold: str | None, checkpoint: str, device: str, batch_size: int
-) -> "BoxPredictor":
-    """Loads a trained model folder.
+    folder: str | Path,
+    *,
+    folds: Sequence[str] | None = None,
+    checkpoint: str = "checkpoint_final.pth",
+    device: str = "cpu",
+    precision: str = "float32",
+    batch_size: int = 8,
+) -> tuple["BoxPredictor", str]:
+    """Loads a trained model folder; the arguments are those of `BoxPredictor.from_folder`.
+
+    Returns:
+        The predictor, and a sentence about which fold was chosen, empty where there was no choice.
 
     Raises:
-        InputError: the folder is not one of a box trainer.
-        SetupError: CUDA is asked for, but there is none.
+        InputError: the folder is not one of a box trainer, or the device is absent.
     """
-    import torch
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise SetupError("PyTorch finds no CUDA device; use --device cpu, or install PyTorch for your GPU.")
     from nnsam.inference import BoxPredictor
 
-    return BoxPredictor.from_folder(folder, fold=fold, checkpoint=checkpoint, device=device, batch_size=batch_size)
+    predictor = BoxPredictor.from_folder(folder, folds, checkpoint, device, precision=precision, batch_size=batch_size)
+    return predictor, getattr(predictor.backend, "note", "")
 
 
 def segment_files(
@@ -116,7 +121,8 @@ def segment_case(predictor: "BoxPredictor", task: SegmentTask, boxes: BoxSource,
     start = time.perf_counter()
     image = task.input.read()
     prompts = boxes(task.input, image)
-    prediction = predictor.set_image(image.pixels, spacing=image.spacing).predict(prompts.boxes, mode=mode)
+    predictor.set_image(image.pixels, spacing=image.spacing, dimensions=image.dimensions)
+    prediction = predictor.predict(prompts.boxes, mode=mode)
     objects = prediction.label_map()
     labels = np.array([0, *prompts.labels], dtype=label_dtype(prompts.labels))[objects]
     write_segmentation(task.output, labels, image)

@@ -23,6 +23,7 @@ boxes.json is a list of boxes, [[120, 80, 410, 330], ...], for every input; or a
 import argparse
 import json
 import sys
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from nnsam.inference import BoxPredictor
     from nnsam.segment_files import SegmentReport
     from nnsam.segment_tasks import SegmentTask
 
@@ -63,11 +65,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="zoom: the box with its surroundings fills one network input; faithful: tiles at full resolution, as "
         "published (default: %(default)s)",
     )
-    parser.add_argument("--fold", metavar="F", help="which fold_F of the model (default: the only one, or the first)")
+    parser.add_argument(
+        "--fold",
+        type=lambda text: text.split(","),
+        metavar="F[,F...]",
+        help="which fold_F of the model; several are averaged (default: all where there is one, else the lowest)",
+    )
     parser.add_argument(
         "--checkpoint", default="checkpoint_final.pth", metavar="NAME", help="file in the fold (default: %(default)s)"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "auto"),
+        default="float32",
+        help="on CPUs; auto: bfloat16 where the CPU computes it, which is faster (default: %(default)s)",
+    )
     parser.add_argument(
         "--batch-size", type=_positive, default=8, metavar="N", help="network inputs at once (default: %(default)s)"
     )
@@ -90,10 +103,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Segments, writes the files and prints one line per case."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        warnings.simplefilter("ignore", FutureWarning)  # PyTorch's about other packages, on import
+        return _run(args)
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    """Prints a warning as a sentence, without the place in this package that it came from."""
+    print(f"nnsam segment: {message}", file=sys.stderr)
+
+
+def _run(args: argparse.Namespace) -> int:
     from nnsam.data.atomic import atomic_file
     from nnsam.data.input_files import find_input_files
     from nnsam.prompts.box_files import open_box_source
-    from nnsam.segment_files import SegmentReport, load_predictor, segment_case, segment_files
+    from nnsam.segment_files import SegmentReport, segment_case, segment_files
     from nnsam.segment_tasks import plan_tasks
 
     inputs = find_input_files(args.input)
@@ -110,9 +135,7 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as files:
         # Opened first, so that long work does not end at a path that cannot be written to.
         json_file = files.enter_context(atomic_file(args.json)) if args.json not in (None, "-") else None
-        predictor = load_predictor(
-            args.model, fold=args.fold, checkpoint=args.checkpoint, device=args.device, batch_size=args.batch_size
-        )
+        predictor = _load(args)
         if is_folder:
             report = segment_files(predictor, tasks, boxes, mode=args.mode, progress=_track)
         else:
@@ -125,6 +148,22 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print_results(report)
     return _print_failures(report)
+
+
+def _load(args: argparse.Namespace) -> "BoxPredictor":
+    from nnsam import segment_files
+
+    predictor, note = segment_files.load_predictor(
+        args.model,
+        folds=args.fold,
+        checkpoint=args.checkpoint,
+        device=args.device,
+        precision=args.precision,
+        batch_size=args.batch_size,
+    )
+    if note:
+        print(f"nnsam segment: {note}", file=sys.stderr)
+    return predictor
 
 
 def _files_of(boxes: str | None) -> list[Path]:

@@ -1,7 +1,7 @@
 """Volumes and 2D images with a geometry: NIfTI, NRRD, MHA, DICOM, read by SimpleITK."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ def read_dicom_series(folder: Path) -> InputImage:
     """Reads a folder that holds one DICOM series, slices in the order of their positions.
 
     Raises:
-        InputError: no series or several, unreadable, slices of different sizes, or see `read_volume`.
+        InputError: no series or several, a DICOM file that is damaged or no image, slices of different sizes, or see
+            `read_volume`.
 
     Warns:
         NnsamWarning: slices are missing or not evenly spaced, so that the spacing is not that of all slices.
@@ -46,8 +47,10 @@ def read_dicom_series(folder: Path) -> InputImage:
         listed = ", ".join(f"{name} ({len(files)} files)" for name, files in series.items())
         found = f"{len(series)} DICOM series: {listed}" if series else "no DICOM series"
         raise InputError(f"{folder} holds {found}; expected one, so give each series a folder of its own.")
+    files = next(iter(series.values()))
+    _check_no_file_is_left(folder, files)
     reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(next(iter(series.values())))
+    reader.SetFileNames(files)
     with decoding(folder), _quiet_itk():
         volume = reader.Execute()
         if volume.HasMetaDataKey(_UNEVEN_SLICES):
@@ -66,6 +69,18 @@ def dicom_series(folder: Path) -> dict[str, tuple[str, ...]]:
     with _quiet_itk():
         names = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
         return {name: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), name) for name in names}
+
+
+def _check_no_file_is_left(folder: Path, files: Iterable[str]) -> None:
+    """GDCM leaves out files that it cannot read; a slice less would go unnoticed."""
+    used = {Path(file).name for file in files}
+    for path in sorted(folder.iterdir()):
+        if path.name in used or path.name == "DICOMDIR" or not path.is_file():
+            continue
+        with path.open("rb") as file:
+            is_dicom = file.read(132)[128:] == b"DICM"
+        if is_dicom or path.name.lower().endswith(".dcm"):
+            raise InputError(f"{path} is damaged, or no image of the series beside it; replace or remove it.")
 
 
 @contextmanager

@@ -28,7 +28,8 @@ class FakePredictor:
         self.images = []  # what set_image was given: (pixels, spacing)
         self.modes = []
 
-    def set_image(self, image, spacing=None):
+    def set_image(self, image, spacing=None, *, dimensions=None):
+        self.dimensions = dimensions
         self.images.append((image, spacing))
         return self
 
@@ -36,6 +37,7 @@ class FakePredictor:
         self.modes.append(mode)
         image, spacing = self.images[-1]
         dimensions = np.shape(boxes)[-1] // 2
+        assert dimensions == self.dimensions
         assert image.shape[dimensions:] in ((), (3,))
         assert spacing is None or len(spacing) == dimensions
         inside = check_boxes(boxes, image.shape[:dimensions])

@@ -1,6 +1,7 @@
 """`nnsam segment` from files to files, with a stand-in for the network."""
 
 import json
+import locale
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ VOLUME = np.arange(4 * 6 * 8, dtype=np.int16).reshape(4, 6, 8)
 @pytest.fixture
 def predictor(monkeypatch):
     fake = FakePredictor()
-    monkeypatch.setattr(segment_files, "load_predictor", lambda folder, **_: fake)
+    monkeypatch.setattr(segment_files, "load_predictor", lambda folder, **_: (fake, ""))
     return fake
 
 
@@ -120,18 +121,24 @@ def test_many_objects_need_16_bits(predictor, tmp_path):
         np.testing.assert_array_equal(archive["segs"], np.arange(1, 301).reshape(20, 15))
 
 
-def test_dicom_becomes_nifti(predictor, tmp_path):
-    (tmp_path / "scan").mkdir()
+def write_series(folder):
+    folder.mkdir()
+    before = locale.setlocale(locale.LC_ALL)
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
     for index, pixels in enumerate(VOLUME):
         image = sitk.GetImageFromArray(pixels[None])
         image.SetSpacing((0.5, 0.75, 4.0))
         tags = {"0020|0032": f"1\\2\\{3 + 4 * index}", "0020|0037": "1\\0\\0\\0\\1\\0", "0018|0050": "4"}
         for key, value in {"0008|0060": "MR", "0020|000e": "1.2.3", "0020|000d": "1.2", **tags}.items():
             image.SetMetaData(key, value)
-        writer = sitk.ImageFileWriter()
-        writer.KeepOriginalImageUIDOn()
-        writer.SetFileName(str(tmp_path / "scan" / f"{index}.dcm"))
+        writer.SetFileName(str(folder / f"{index}.dcm"))
         writer.Execute(image)
+    locale.setlocale(locale.LC_ALL, before)  # writing DICOM resets it, and Python then takes text files for ASCII
+
+
+def test_dicom_becomes_nifti(predictor, tmp_path):
+    write_series(tmp_path / "scan")
     for output, written in (("o.nii.gz", "o.nii.gz"), ("out", "out/scan.nii.gz"), ("o.mha", "o.mha")):
         assert segment("-i", tmp_path / "scan", "--box", "2,1,0,5,2,2", "-o", tmp_path / output, "--overlay") == 0
         found = sitk.ReadImage(str(tmp_path / written))
@@ -358,13 +365,47 @@ def test_old_outputs_are_replaced(predictor, tmp_path):
     np.testing.assert_array_equal(read_label_map(tmp_path / "o.png").values, EXPECTED)
 
 
-def test_cuda_is_refused_where_there_is_none(tmp_path, monkeypatch, capsys):
-    import torch
+def test_options_reach_the_model_and_its_note_is_told(tmp_path, monkeypatch, capsys):
+    given = {}
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    def load(folder, **options):
+        given.update(options, folder=folder)
+        return FakePredictor(), "fold 0 of 0, 1 was used"
+
+    monkeypatch.setattr(segment_files, "load_predictor", load)
     Image.fromarray(GREY).save(tmp_path / "a.png")
-    assert segment("-i", tmp_path / "a.png", *BOXES, "-o", tmp_path / "o.png", "--device", "cuda") == 1
-    assert "use --device cpu" in capsys.readouterr().err
+    words = ("-i", tmp_path / "a.png", *BOXES, "-o", tmp_path / "o.png", "--json", "-")
+    options = ("--fold", "0,all", "--checkpoint", "checkpoint_best.pth", "--batch-size", "3", "--precision", "auto")
+    assert segment(*words, *options, "--device", "cuda") == 0
+    assert given == {
+        "folder": "model",
+        "folds": ["0", "all"],
+        "checkpoint": "checkpoint_best.pth",
+        "device": "cuda",
+        "precision": "auto",
+        "batch_size": 3,
+    }
+    captured = capsys.readouterr()
+    assert captured.err == "nnsam segment: fold 0 of 0, 1 was used\n"
+    json.loads(captured.out)
+
+
+def test_warnings_are_sentences(predictor, tmp_path, capsys):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(GREY).save(tmp_path / "a.png", exif=exif)
+    assert segment("-i", tmp_path / "a.png", *BOXES, "-o", tmp_path / "o.png") == 0
+    error = capsys.readouterr().err
+    assert error.startswith(f"nnsam segment: {tmp_path / 'a.png'} carries an EXIF rotation")
+    assert error.count("\n") == 1
+
+
+def test_a_missing_model_is_named_and_leaves_no_file(tmp_path, capsys):
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    words = ("-i", str(tmp_path / "a.png"), *BOXES, "-o", str(tmp_path / "o.png"), "--json", str(tmp_path / "r.json"))
+    assert main(["segment", str(tmp_path / "absent"), *words]) == 1
+    assert "there is no folder" in capsys.readouterr().err
+    assert names(tmp_path) == ["a.png"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Every kind of picture and volume comes out as the same pixels; bad ones are named in a sentence."""
 
+import locale
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -141,6 +143,7 @@ def test_single_slices_are_pictures_that_know_their_files_shape(tmp_path):
 
 def write_series(folder, volume=VOLUME, uid="1.2.3", skip=()):
     folder.mkdir(exist_ok=True)
+    before = locale.setlocale(locale.LC_ALL)
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     for index, pixels in enumerate(volume):
@@ -154,6 +157,7 @@ def write_series(folder, volume=VOLUME, uid="1.2.3", skip=()):
         writer.SetFileName(str(folder / f"{uid}_{9 - index}.dcm"))  # names against the order
         if index not in skip:
             writer.Execute(image)
+    locale.setlocale(locale.LC_ALL, before)  # writing DICOM resets it, and Python then takes text files for ASCII
 
 
 def test_dicom_series_are_ordered_by_position(tmp_path):
@@ -167,11 +171,32 @@ def test_dicom_series_are_ordered_by_position(tmp_path):
     assert read(tmp_path / "series" / "1.2.3_9.dcm").pixels.shape == (6, 8)
 
 
+def test_reading_dicom_leaves_the_locale_alone(tmp_path):
+    write_series(tmp_path)
+    before = locale.setlocale(locale.LC_ALL)
+    read(tmp_path)
+    read(tmp_path / "1.2.3_9.dcm")
+    assert locale.setlocale(locale.LC_ALL) == before
+
+
 def test_dicom_names_need_no_ending(tmp_path):
     write_series(tmp_path)
     for path in list(tmp_path.glob("*.dcm")):
         path.rename(path.with_suffix(""))
     np.testing.assert_array_equal(read(tmp_path).pixels, VOLUME)
+
+
+@pytest.mark.parametrize("ending", [".dcm", ""])
+def test_a_damaged_slice_is_named_and_not_left_out(tmp_path, ending):
+    write_series(tmp_path)
+    (tmp_path / "notes").write_text("short")
+    (tmp_path / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
+    path = tmp_path / f"1.2.3_9{ending}"
+    (tmp_path / "1.2.3_9.dcm").rename(path)
+    assert read(tmp_path).shape == (4, 6, 8)
+    path.write_bytes(path.read_bytes()[:-60])  # GDCM skips it, and the rest is evenly spaced
+    with pytest.raises(InputError, match=r"1\.2\.3_9.* is damaged"):
+        read(tmp_path)
 
 
 def test_missing_slices_are_told(tmp_path):
