@@ -61,10 +61,15 @@ class Workplace:
         return self.path("results", dataset, f"{trainer}__nnUNetPlans__2d")
 
 
-def make_workplace(root: Path, **phantom_options) -> Workplace:
+def make_empty_workplace(root: Path) -> Workplace:
     workplace = Workplace(root)
     for kind in ("raw", "preprocessed", "results"):
         workplace.path(kind).mkdir(parents=True)
+    return workplace
+
+
+def make_workplace(root: Path, **phantom_options) -> Workplace:
+    workplace = make_empty_workplace(root)
     write_phantom_dataset(workplace.path("raw", "Dataset001_Phantom"), size=(48, 48), **phantom_options)
     workplace.run("nnUNetv2_plan_and_preprocess", "-d", 1, "-c", "2d", "-np", 1)
     return workplace
@@ -74,6 +79,12 @@ def make_workplace(root: Path, **phantom_options) -> Workplace:
 def new_workplace(tmp_path_factory):
     """Makes workplaces with phantoms of other kinds."""
     return lambda **options: make_workplace(tmp_path_factory.mktemp("nnunet"), **options)
+
+
+@pytest.fixture(scope="session")
+def new_empty_workplace(tmp_path_factory):
+    """Makes workplaces without data."""
+    return lambda: make_empty_workplace(tmp_path_factory.mktemp("nnunet"))
 
 
 @pytest.fixture(scope="session")

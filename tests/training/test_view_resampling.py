@@ -7,7 +7,8 @@ from nnsam.training.view_resampling import resample_view
 
 
 @pytest.fixture
-def slice_(rng=np.random.default_rng(0)):
+def slice_():
+    rng = np.random.default_rng(0)
     image = rng.normal(size=(2, 3, 40, 50)).astype(np.float32)
     return image, rng.integers(0, 3, size=(40, 50)).astype(np.int16)
 
