@@ -46,7 +46,7 @@ def read_npz_case(path: Path, *, with_instances: bool = False) -> NpzCase:
     Raises:
         InputError: unreadable, a key missing, or arrays that do not fit together.
     """
-    arrays = _load(path, ("imgs", "gts", "spacing", *(("inst",) if with_instances else ())))
+    arrays = load_arrays(path, ("imgs", "gts", "spacing", *(("inst",) if with_instances else ())))
     missing = [key for key in ("imgs", "gts") if key not in arrays]
     if missing:
         raise InputError(f"{path} lacks the key {' and '.join(missing)}.")
@@ -59,13 +59,17 @@ def read_npz_case(path: Path, *, with_instances: bool = False) -> NpzCase:
         path.stem,
         image,
         _checked_labels(path, labels, "gts"),
-        _checked_spacing(path, arrays.get("spacing"), labels.ndim),
+        checked_spacing(path, arrays.get("spacing"), labels.ndim),
         None if instances is None else _checked_labels(path, instances, "inst"),
     )
 
 
-def _load(path: Path, keys: tuple[str, ...]) -> dict[str, NDArray]:
-    """The arrays of an archive under the given keys; others are not even read."""
+def load_arrays(path: Path, keys: tuple[str, ...]) -> dict[str, NDArray]:
+    """Returns the arrays of an npz file under the given keys, as far as it has them; others are not even read.
+
+    Raises:
+        InputError: not an npz file, damaged, or with pickled objects, which are never loaded.
+    """
     if path.is_file() and not zipfile.is_zipfile(path):  # np.load would accept a bare array, or a pickle
         raise InputError(f"{path} is not an npz archive, or it is cut off.")
     try:
@@ -106,7 +110,12 @@ def _checked_labels(path: Path, labels: NDArray, key: str) -> NDArray[np.integer
     return labels
 
 
-def _checked_spacing(path: Path, spacing: NDArray | None, ndim: int) -> tuple[float, ...] | None:
+def checked_spacing(path: Path, spacing: NDArray | None, ndim: int) -> tuple[float, ...] | None:
+    """Returns the key `spacing` of a file as `ndim` positive numbers in the file's own order, (x, y[, z]), or None.
+
+    Raises:
+        InputError: something else.
+    """
     if spacing is None:
         return None
     values = tuple(float(value) for value in np.atleast_1d(spacing).ravel())

@@ -5,7 +5,7 @@ from pathlib import Path
 from numpy.typing import NDArray
 
 from nnsam.data.input_image import InputImage, make_input_image
-from nnsam.data.npz_case import _checked_spacing, _load
+from nnsam.data.npz_case import checked_spacing, load_arrays
 from nnsam.errors import InputError
 
 _NO_BOXES = "holds no boxes; add the key boxes, (N, 4) or (N, 6), or give --box or --boxes"
@@ -24,13 +24,13 @@ def read_npz_image(path: Path) -> InputImage:
     Raises:
         InputError: unreadable, pickled objects, no `imgs`, or neither a picture nor a volume.
     """
-    arrays = _load(path, ("imgs", "boxes", "spacing"))
+    arrays = load_arrays(path, ("imgs", "boxes", "spacing"))
     if "imgs" not in arrays:
         raise InputError(f"{path} lacks the key imgs, the image; is it a file of the challenge?")
     image, boxes = arrays["imgs"], arrays.get("boxes")
-    labels = _load(path, ("gts",)).get("gts") if boxes is None else None
+    labels = load_arrays(path, ("gts",)).get("gts") if boxes is None else None
     dimensions = _dimensions(path, image, boxes, labels)
-    spacing = _checked_spacing(path, arrays.get("spacing"), dimensions)
+    spacing = checked_spacing(path, arrays.get("spacing"), dimensions)
     return make_input_image(
         path,
         image,

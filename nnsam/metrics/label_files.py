@@ -1,11 +1,13 @@
 """Label maps on disk: which files of a folder are cases, and what is in them."""
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nnsam.data.nifti_length import check_nifti_length
 from nnsam.errors import InputError
 
 PICTURE_ENDINGS = (".png", ".bmp", ".tif", ".tiff")
@@ -71,7 +73,14 @@ def read_label_map(path: Path) -> LabelMap:
     """
     try:
         values, spacing, geometry = _read_picture(path) if _ending(path) in PICTURE_ENDINGS else _read_volume(path)
-    except (OSError, RuntimeError, ValueError, SyntaxError) as error:  # Pillow reports broken PNGs as SyntaxError
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        RuntimeError,
+        ValueError,
+        SyntaxError,
+    ) as error:  # Pillow reports broken PNGs as SyntaxError
         if isinstance(error, InputError):
             raise
         reason = str(error).strip().splitlines() or [type(error).__name__]
@@ -132,6 +141,8 @@ def _read_picture(path: Path) -> tuple[NDArray, None, dict[str, tuple[float, ...
 def _read_volume(path: Path) -> tuple[NDArray, tuple[float, ...], dict[str, tuple[float, ...]]]:
     import SimpleITK as sitk
 
+    if _ending(path) in (".nii", ".nii.gz"):
+        check_nifti_length(path)
     image = sitk.ReadImage(str(path))
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(f"{path} is not a label map: it has {image.GetNumberOfComponentsPerPixel()} values per voxel.")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsam.data.npz_case import _checked_spacing, _load
+from nnsam.data.npz_case import checked_spacing, load_arrays
 from nnsam.errors import InputError
 from nnsam.metrics.label_files import LabelMap, as_labels
 
@@ -29,7 +29,7 @@ def read_npz_labels(path: Path, key: str) -> LabelMap:
         InputError: unreadable, a key missing, values that are no labels, a bad spacing.
     """
     wanted = {"auto": ("inst", "gts", "box_labels")}.get(key, (key,))
-    arrays = _load(path, (*wanted, "spacing"))
+    arrays = load_arrays(path, (*wanted, "spacing"))
     damaged = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
     if damaged:  # numpy returns the bytes of a member that does not begin like an array
         raise InputError(f"{path} cannot be read ({damaged[0]} is no array).")
@@ -45,7 +45,7 @@ def read_npz_labels(path: Path, key: str) -> LabelMap:
     values = as_labels(values, path)
     if "box_labels" in arrays and key == "gts":
         values = _by_box(path, values, arrays["box_labels"])
-    spacing = _checked_spacing(path, arrays.get("spacing"), values.ndim)
+    spacing = checked_spacing(path, arrays.get("spacing"), values.ndim)
     return LabelMap(values, None if spacing is None else spacing[::-1], {})
 
 

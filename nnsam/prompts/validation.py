@@ -27,10 +27,13 @@ def check_boxes(boxes: ArrayLike, shape: Sequence[int], source: str = "boxes") -
     """
     dimensions = len(shape)
     expected = f"[{_AXES[dimensions]}]"
+    array: NDArray[np.float64] | None
     try:
         array = np.asarray(boxes, dtype=np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"{source}: expected boxes as {expected}, all numbers; found {boxes!r}") from None
+        array = None
+    if array is None or array.ndim == 0:
+        raise InputError(f"{source}: expected boxes as {expected}, all numbers; found {boxes!r}")
     if array.size == 0:
         raise InputError(f"{source}: found no box; expected at least one as {expected}")
     if array.ndim == 1:

@@ -102,7 +102,7 @@ def test_values_that_are_no_labels_are_refused(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"this is no image"])
 def test_broken_files_are_named(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=name.replace(".", r"\.") + " cannot be read"):
+    with pytest.raises(InputError, match=name.replace(".", r"\.") + " (cannot be read|is not a NIfTI file)"):
         read_label_map(tmp_path / name)
 
 
@@ -110,4 +110,12 @@ def test_truncated_picture_is_named(tmp_path):
     path = write_picture(tmp_path / "a.png", np.random.default_rng(0).integers(0, 9, (64, 64), np.uint8))
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(InputError, match="cannot be read"):
+        read_label_map(path)
+
+
+def test_a_truncated_volume_is_named_because_itk_reads_it_without_a_word(tmp_path):
+    path = tmp_path / "case.nii"
+    sitk.WriteImage(sitk.GetImageFromArray(np.ones((6, 20, 20), np.uint8)), str(path))
+    path.write_bytes(path.read_bytes()[:1500])
+    with pytest.raises(InputError, match="cut off"):
         read_label_map(path)

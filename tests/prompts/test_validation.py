@@ -32,6 +32,8 @@ def test_good_boxes_become_half_open_in_array_order():
         ([["a", 1, 2, 2]], (5, 7), "all numbers"),
         ([[1, 1, 2, 2], [1, 1, 2]], (5, 7), "all numbers"),
         ("1,1,2,2", (5, 7), "all numbers"),
+        (3, (5, 7), "all numbers"),
+        (None, (5, 7), "all numbers"),
         ([[0, 0, 2, 2], [5, 0, 4, 2]], (5, 7), "box 2"),
     ],
 )
