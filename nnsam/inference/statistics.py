@@ -9,7 +9,7 @@ from PIL import Image
 
 # nnU-Net's ZScoreNormalization divides by at least this.
 MIN_STD = 1e-8
-_CHUNK = 2**20
+_STRIP = 2**21  # values
 
 
 def nonzero_slices(image: NDArray) -> tuple[slice, ...]:
@@ -49,31 +49,43 @@ class Normalization:
         """Measures an image, (H, W, C) or (D, H, W, C)."""
         inside = nonzero_slices(image)
         cropped = image[inside]
-        pairs = [_mean_and_std(cropped[..., channel]) for channel in range(image.shape[-1])]
+        if image.dtype in (np.uint8, np.uint16):
+            pairs = [_moments_of_histogram(counts) for counts in _histograms(cropped)]
+        else:
+            pairs = [_moments(cropped[..., channel]) for channel in range(image.shape[-1])]
         mean, std = np.array(pairs, dtype=np.float64).T
         return cls(inside, mean, np.maximum(std, MIN_STD))
 
 
-def _mean_and_std(values: NDArray) -> tuple[float, float]:
-    if values.dtype in (np.uint8, np.uint16):
-        counts = _histogram(values).astype(np.float64)
-        levels = np.arange(counts.size, dtype=np.float64)
-        mean = float(counts @ levels) / values.size
-        return mean, float(np.sqrt(counts @ (levels - mean) ** 2 / values.size))
-    mean = sum(float(chunk.sum(dtype=np.float64)) for chunk in _chunks(values)) / values.size
-    squares = sum(float(((chunk.astype(np.float64) - mean) ** 2).sum()) for chunk in _chunks(values))
+def strips(values: NDArray) -> Iterator[NDArray]:
+    """Yields parts along the first axis that are small enough for a processor's cache."""
+    rows = max(1, _STRIP // max(1, values[0].size))
+    for start in range(0, len(values), rows):
+        yield values[start : start + rows]
+
+
+def _moments(values: NDArray) -> tuple[float, float]:
+    mean = sum(float(strip.sum(dtype=np.float64)) for strip in strips(values)) / values.size
+    squares = sum(float(((strip.astype(np.float64) - mean) ** 2).sum()) for strip in strips(values))
     return mean, float(np.sqrt(squares / values.size))
 
 
-def _histogram(values: NDArray) -> NDArray[np.int64]:
-    if values.dtype == np.uint8:
-        # Pillow counts 8-bit pictures without widening them.
-        planes = values[None] if values.ndim == 2 else values
-        return np.sum([Image.fromarray(np.ascontiguousarray(plane)).histogram() for plane in planes], axis=0)
-    return np.sum([np.bincount(chunk.ravel(), minlength=2**16) for chunk in _chunks(values)], axis=0)
+def _moments_of_histogram(counts: NDArray[np.int64]) -> tuple[float, float]:
+    levels, total = np.arange(counts.size, dtype=np.float64), int(counts.sum())
+    mean = float(counts @ levels) / total
+    return mean, float(np.sqrt(counts @ (levels - mean) ** 2 / total))
 
 
-def _chunks(values: NDArray) -> Iterator[NDArray]:
-    rows = max(1, _CHUNK // max(1, values[0].size))
-    for start in range(0, len(values), rows):
-        yield values[start : start + rows]
+def _histograms(values: NDArray) -> NDArray[np.int64]:
+    """Counts of each value per channel, (C, 256) or (C, 65536), of 8-bit or 16-bit (..., C)."""
+    channels, levels = values.shape[-1], 2 ** (8 * values.dtype.itemsize)
+    total = np.zeros((channels, levels), dtype=np.int64)
+    for strip in strips(values):
+        if levels == 256 and channels in (1, 3):  # Pillow counts 8-bit pictures without widening them
+            pixels = np.ascontiguousarray(strip).reshape(-1, *strip.shape[-2:])
+            counts = Image.fromarray(pixels[..., 0] if channels == 1 else pixels).histogram()
+            total += np.array(counts).reshape(channels, levels)
+        else:
+            for channel in range(channels):
+                total[channel] += np.bincount(strip[..., channel].ravel(), minlength=levels)
+    return total

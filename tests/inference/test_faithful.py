@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from inference.fakes import FakeBackend, bright_backend, disk, dsc, halfway, prompt_backend
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
@@ -14,6 +14,7 @@ from nnsam.prompts.convention import to_challenge
 
 
 @given(st.integers(1, 300), st.integers(0, 4000), st.sampled_from([0.5, 0.25, 1.0]))
+@settings(deadline=None)
 def test_tile_steps_are_nnunets(patch, more, step):
     assert [tile_steps(patch + more, patch, step)] == compute_steps_for_sliding_window((patch + more,), (patch,), step)
 
@@ -38,6 +39,7 @@ def test_passes_of_the_papers_rule():
 
 
 @given(st.integers(0, 2**32 - 1))
+@settings(deadline=None)
 def test_the_backend_computes_as_many_patches_as_the_rule_says(seed):
     rng = np.random.default_rng(seed)
     shape = rng.integers(1, 150, size=2)
@@ -61,6 +63,7 @@ def test_passes_in_a_large_image():
 
 
 @given(st.integers(0, 2**32 - 1))
+@settings(deadline=None)
 def test_tiles_cover_the_box_and_stay_in_the_image_where_it_is_large_enough(seed):
     rng = np.random.default_rng(seed)
     shape, patch = rng.integers(1, 120, size=2), rng.integers(2, 40, size=2)

@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 from nnunetv2.preprocessing.normalization.default_normalization_schemes import ZScoreNormalization
+from PIL import Image
 
 from nnsam.errors import InputError
 from nnsam.inference.image import PreparedImage, luminance
+from nnsam.inference.plane import _halve, resize
 from nnsam.inference.spec import BoxModelSpec
 from nnsam.inference.statistics import Normalization, nonzero_slices
 
@@ -76,6 +78,7 @@ def test_empty_slices_at_the_ends_of_a_volume_are_zero():
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([np.uint8, np.uint16, np.int32, np.float32]))
+@settings(deadline=None)
 def test_statistics_are_those_of_the_cropped_pixels(seed, dtype):
     rng = np.random.default_rng(seed)
     shape = (*rng.integers(1, 9, size=rng.integers(2, 4)), int(rng.choice([1, 3])))
@@ -231,3 +234,22 @@ def test_shapes_that_are_ambiguous():
     assert PreparedImage(np.ones((7, 8, 3)), GREY, dimensions=3).shape == (7, 8, 3)
     assert PreparedImage(np.ones((7, 8, 9, 3)), GREY).shape == (7, 8, 9)
     assert PreparedImage(np.ones((1, 8, 9)), GREY).shape == (1, 8, 9)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_the_pyramid_averages_blocks_whatever_the_strips(dtype):
+    image = np.random.default_rng(0).integers(0, 256, size=(1500, 2002, 3)).astype(dtype)
+    found = _halve(image).astype(float)
+    expected = image.reshape(750, 2, 1001, 2, 3).mean(axis=(1, 3))
+    assert np.abs(found - expected).max() <= (0.5 if dtype == np.uint8 else 1e-3)
+    odd = _halve(image[:5, :3])
+    assert odd.shape == (3, 2, 3)
+    assert np.array_equal(odd[2, 1], image[4, 2])
+
+
+def test_large_results_are_resized_as_small_ones_are():
+    values = np.random.default_rng(0).random((40, 60)).astype(np.float32)
+    for box in (None, (3.25, 4.5, 50.75, 38.125)):
+        found = resize(values, (1600, 1700), box)
+        picture = Image.fromarray(values).resize((1700, 1600), Image.Resampling.BILINEAR, box=box)
+        np.testing.assert_allclose(found, np.asarray(picture), atol=1e-6)
