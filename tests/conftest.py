@@ -3,7 +3,12 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# Deadlines are timed unit tests: they fail on a busy machine.
+hypothesis.settings.register_profile("nnsam", deadline=None)
+hypothesis.settings.load_profile("nnsam")
 
 # The development machines keep real images and golden outputs beside the checkout; a user's clone has none.
 SHARED = Path(os.environ.get("NNSAM_TEST_DATA", Path(__file__).resolve().parents[2] / "shared"))

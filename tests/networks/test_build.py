@@ -42,6 +42,7 @@ def test_a_trainers_network_can_be_rebuilt_from_its_class_and_loaded_strictly(mo
     # What nnUNetv2_predict does: no file is read, no weights are resolved, deep supervision is off.
     skip_initialisation(monkeypatch)
     cls, plans = trainer_class(f"{trainer}_seed1"), make_plans(network, features=2)
+    plans["configurations"]["2d"]["nnsam_box"] = {"model": "small", "prompt": "ellipse"}  # others ignore it
     trained, rebuilt = build_with(cls, plans), build_with(cls, plans, deep_supervision=False)
     with torch.no_grad():
         for parameter in trained.parameters():
