@@ -64,9 +64,9 @@ def _print_accuracy(console: Console, accuracy: dict) -> None:
         table.add_row("objects larger than a patch", "", str(larger["objects"]), "", *scores)
     console.print(table)
     for mode, found in accuracy["above_ellipse"].items():
-        console.print(
-            f"{mode}: DSC above the ellipse's on {found['sets']} of {found['of']} sets with more than 2 cases"
-        )
+        if found["of"]:
+            counts = f"{found['sets']} of {found['of']}"
+            console.print(f"{mode}: DSC above the ellipse's on {counts} sets with more than 2 cases")
     below = accuracy["zoom_below_faithful"]
     if below is not None:
         where = "below" if below["DSC"] > 0 else "above"
