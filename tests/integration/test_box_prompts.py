@@ -56,7 +56,8 @@ def test_npz_cases_are_segmented_and_scored_by_the_challenges_rules(boxes, share
     workplace.run("nnsam", "segment", model, "-i", cases, "-o", tmp_path / "segs", "--overlay")
     scores = tmp_path / "scores.json"
     workplace.run("nnsam", "evaluate", "-p", tmp_path / "segs", "-r", cases, "--profile", "challenge", "--json", scores)
-    assert len(json.loads(scores.read_text())["cases"]) == len(list(cases.glob("*.npz")))
+    scored = {row["case"] for row in json.loads(scores.read_text())["cases"]}
+    assert scored == {path.stem for path in cases.glob("*.npz")}
     assert sorted((tmp_path / "segs").rglob("*.png"))
 
 
