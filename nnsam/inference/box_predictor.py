@@ -32,14 +32,14 @@ class BoxPredictor:
     Args:
         backend: computes the network.
         batch_size: patches per call of the backend.
-        propagation: how 3D boxes prompt the slices of a volume: "mask", "box", or a
+        propagation: how 3D boxes prompt the slices of a volume: "ellipsoid", "mask", "box", or a
             :class:`nnsam.inference.volume.Propagation`.
 
     Example:
         ``BoxPredictor.from_folder(folder).set_image(image).predict([[x_min, y_min, x_max, y_max]]).label_map()``
     """
 
-    def __init__(self, backend: Backend, batch_size: int = 8, propagation: str | Propagation = "mask"):
+    def __init__(self, backend: Backend, batch_size: int = 8, propagation: str | Propagation = "ellipsoid"):
         if batch_size < 1:
             raise InputError(f"the batch size is {batch_size}; expected at least 1")
         self.backend = backend
@@ -57,7 +57,7 @@ class BoxPredictor:
         *,
         precision: str = "float32",
         batch_size: int = 8,
-        propagation: str | Propagation = "mask",
+        propagation: str | Propagation = "ellipsoid",
     ) -> "BoxPredictor":
         """Loads a trained model; see :meth:`nnsam.inference.torch_backend.TorchBackend.from_folder`."""
         from nnsam.inference.torch_backend import TorchBackend

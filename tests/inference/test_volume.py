@@ -21,7 +21,7 @@ def boxes_of(*masks):
     return [to_challenge(box_of_mask(mask)) for mask in masks]
 
 
-@pytest.mark.parametrize("propagation", ["mask", "box"])
+@pytest.mark.parametrize("propagation", ["ellipsoid", "mask", "box"])
 @pytest.mark.parametrize("mode", ["zoom", "faithful"])
 @pytest.mark.parametrize("per_slice", [True, False])
 def test_a_ball_is_followed_to_its_ends(propagation, mode, per_slice):
@@ -91,15 +91,19 @@ def test_the_order_of_boxes_does_not_matter():
     assert set(np.unique(first.label_map())) == {0, 1, 2, 3}
 
 
-def test_the_object_never_leaves_its_box():
+@pytest.mark.parametrize("propagation", ["ellipsoid", "mask", "box"])
+def test_the_object_never_leaves_its_box(propagation):
     prediction = (
-        BoxPredictor(FakeBackend(lambda patches: np.ones_like(patches[:, 0])))
+        BoxPredictor(FakeBackend(lambda patches: np.ones_like(patches[:, 0])), propagation=propagation)
         .set_image(np.ones((9, 20, 30)))
         .predict([[3, 4, 2, 12, 15, 6]])
     )
     expected = np.zeros((9, 20, 30), bool)
     expected[2:7, 4:16, 3:13] = True
-    assert np.array_equal(prediction.full_mask(0), expected)
+    assert not (prediction.full_mask(0) & ~expected).any()
+    assert prediction.full_mask(0)[4].sum() == 12 * 10  # the middle slice
+    if propagation != "ellipsoid":
+        assert np.array_equal(prediction.full_mask(0), expected)
 
 
 def test_prompts_are_the_mask_before_with_a_margin():
@@ -110,7 +114,7 @@ def test_prompts_are_the_mask_before_with_a_margin():
         return patches[:, 1] * (np.abs(np.arange(patches.shape[2]) - patches.shape[2] / 2) < 3)[:, None]
 
     backend = FakeBackend(middle_third, patch_size=(32, 32))
-    predictor = BoxPredictor(backend, propagation=Propagation(margin=0, min_margin=1))
+    predictor = BoxPredictor(backend, propagation=Propagation("mask", margin=0, min_margin=1))
     prediction = predictor.set_image(np.ones((3, 32, 32))).predict([[0, 0, 0, 31, 31, 2]])
     heights = prediction.masks[0].mask.any(axis=2).sum(axis=1)
     assert heights[1] > heights[0] > 0
@@ -143,3 +147,26 @@ def test_boxes_that_do_not_fit_are_refused(boxes, words):
 def test_options_that_make_no_sense_are_refused(options):
     with pytest.raises(InputError):
         Propagation(**options)
+
+
+def test_ellipsoid_prompts_are_cross_sections_of_the_inscribed_ellipsoid():
+    """A network that fills its prompt gives rectangles of sides sqrt(1 - z^2), together 2/3 of the box."""
+    predictor = BoxPredictor(prompt_backend(), propagation=Propagation("ellipsoid", smallest=0.01))
+    mask = predictor.set_image(np.zeros((64, 90, 90), np.uint8)).predict([[10, 10, 2, 79, 79, 61]]).masks[0].mask
+    assert mask.mean() == pytest.approx(2 / 3, rel=0.03)
+    widths = mask.any(axis=1).sum(axis=1)
+    heights = (np.arange(60) + 0.5 - 30) / 30
+    np.testing.assert_allclose(widths, 70 * np.sqrt(1 - heights**2), atol=2.5)
+    assert (widths == widths[::-1]).all()
+
+
+def test_ellipsoid_prompts_keep_a_smallest_share_and_follow_the_object():
+    def last_slice(follow):
+        mask = np.zeros((20, 60, 60), bool)
+        mask[:, 6:16, 6:16] = True
+        predictor = BoxPredictor(bright_backend(), propagation=Propagation("ellipsoid", smallest=0.5, follow=follow))
+        prediction = predictor.set_image(volume_of(mask)).predict([[5, 5, 0, 54, 54, 19]])
+        return prediction.masks[0].mask[-1]
+
+    assert not last_slice(follow=0.0).any()  # the middle half of the box, where nothing bright lies
+    assert last_slice(follow=1.0).sum() == 100
