@@ -60,6 +60,8 @@ class PreparedImage:
         self._pixels = pixels
         self._normalization = None if self._per_slice else Normalization.of(pixels)
         self.plane = lru_cache(maxsize=_KEPT_SLICES)(self._plane)
+        if len(self.shape) == 2:  # of a volume's slices only those that a box needs
+            self.plane(0).prepare(spec.patch_size)
 
     @property
     def _per_slice(self) -> bool:

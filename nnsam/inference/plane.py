@@ -8,6 +8,7 @@ from PIL import Image
 
 from nnsam.geometry.boxes import shift
 from nnsam.inference.statistics import Normalization
+from nnsam.prompts.zoom import CONTEXT
 
 # Results of this many pixels and more are quicker by two matrix products than by Pillow; the numbers are the same.
 _MATRICES_FROM = 2**21
@@ -18,7 +19,7 @@ class Plane:
 
     Patches of the picture are resampled first and normalised then, which is the same as the reverse because both are
     linear, and spares a float copy of large 8-bit pictures. Where a patch shrinks the picture by 2 or more it is cut
-    out of a pyramid of halved copies, made when first needed and kept, so that a patch costs the same whatever the
+    out of a pyramid of halved copies, made at the latest when first needed and kept, so that a patch costs the same whatever the
     size of its region. What a patch shows beyond the picture is 0, the mean of a normalised picture.
 
     Args:
@@ -72,6 +73,12 @@ class Plane:
         part /= self._std[:, None, None]
         result[:, rows, columns] = part  # repeats a single channel
         return result
+
+    def prepare(self, size: Sequence[int]) -> None:
+        """Makes the pyramid that patches (h, w) of a box around the whole picture need, before the first patch does."""
+        step = CONTEXT * max(np.array(self._levels[0].shape[:2]) / size)
+        if step >= 2:
+            self._level(int(np.log2(step)))
 
     def _level(self, index: int) -> NDArray:
         while len(self._levels) <= index:
