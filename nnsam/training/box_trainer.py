@@ -16,6 +16,7 @@ from nnsam.prompts.encoding import ENCODINGS
 from nnsam.prompts.jitter import BoxJitter
 from nnsam.training.box_labels import BoxLabels, prompt_labels
 from nnsam.training.box_plans import box_settings
+from nnsam.training.colour_transform import RandomColours
 from nnsam.training.prompt_transform import AppendBoxPrompt
 from nnsam.training.prompted_dataset import PromptedDataset, ViewSampling
 from nnsam.training.sam_trainer import nnSAMTrainer
@@ -36,6 +37,7 @@ class nnSAMBoxTrainer(nnSAMTrainer):
         whole_label_probability: share of prompts for all pixels of a label.
         prompt_dropout: share of samples without prompt, whose target is everything that is labelled.
         jitter: how boxes are changed.
+        random_colours: take colours away, swap or invert them, see :class:`RandomColours`.
         balance_groups: see :class:`PromptedDataset`.
         validation_objects: how many objects of a case the validation at the end prompts, at most.
     """
@@ -47,6 +49,7 @@ class nnSAMBoxTrainer(nnSAMTrainer):
     whole_label_probability = 0.0
     prompt_dropout = 0.1
     jitter = BoxJitter(dilation=0.1, erosion=0.03, shift=0.03, exact=0.25)
+    random_colours = False
     balance_groups = True
     validation_objects = 10
     initial_learning_rate = 1e-2
@@ -118,7 +121,10 @@ class nnSAMBoxTrainer(nnSAMTrainer):
 
     def get_training_transforms(self, *args, **kwargs):
         """Returns nnU-Net's training transforms with the prompt behind the augmentation."""
-        return self._with_prompt(super().get_training_transforms(*args, **kwargs), self.jitter, self.prompt_dropout)
+        transforms = super().get_training_transforms(*args, **kwargs)
+        if self.random_colours:
+            transforms.transforms.insert(0, RandomColours())
+        return self._with_prompt(transforms, self.jitter, self.prompt_dropout)
 
     def get_validation_transforms(self, *args, **kwargs):
         """Returns nnU-Net's validation transforms with a tight box as prompt."""
@@ -159,6 +165,7 @@ class nnSAMBoxFastTrainer(nnSAMBoxTrainer):
     zoom_probability = 0.85
     whole_label_probability = 0.3
     prompt_dropout = 0.05
+    random_colours = True
     initial_learning_rate = 1.5e-3
 
     def configure_optimizers(self):
