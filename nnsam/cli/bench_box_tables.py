@@ -65,8 +65,8 @@ def _print_accuracy(console: Console, accuracy: dict) -> None:
     console.print(table)
     for mode, found in accuracy["above_ellipse"].items():
         if found["of"]:
-            counts = f"{found['sets']} of {found['of']}"
-            console.print(f"{mode}: DSC above the ellipse's on {counts} sets with more than 2 cases")
+            share = f"{found['sets']} of {found['of']}"
+            console.print(f"{mode}: DSC above the ellipse's on {share} sets with more than 2 cases")
     below = accuracy["zoom_below_faithful"]
     if below is not None:
         where = "below" if below["DSC"] > 0 else "above"

@@ -19,8 +19,8 @@ class Plane:
 
     Patches of the picture are resampled first and normalised then, which is the same as the reverse because both are
     linear, and spares a float copy of large 8-bit pictures. Where a patch shrinks the picture by 2 or more it is cut
-    out of a pyramid of halved copies, made at the latest when first needed and kept, so that a patch costs the same whatever the
-    size of its region. What a patch shows beyond the picture is 0, the mean of a normalised picture.
+    out of a pyramid of halved copies, made at the latest when first needed and kept, so that a patch costs the same
+    whatever the size of its region. What a patch shows beyond the picture is 0, the mean of a normalised picture.
 
     Args:
         pixels: (H, W, C), native byte order; kept, not copied, never changed.
