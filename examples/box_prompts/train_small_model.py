@@ -1,8 +1,8 @@
 """Trains the small box-prompt model on folders of npz sets, from the raw files to scored masks.
 
-Every step is a command that can be typed by itself; they are printed. The model of the README's table:
+Every step is a command that can be typed by itself; they are printed. The model of the README's table (there interrupted and resumed):
 
-    python train_small_model.py DATA --workspace boxes --epochs 28 --iterations 250
+    python train_small_model.py DATA --workspace boxes --epochs 30 --iterations 250
 
 DATA holds <set>/train/*.npz and <set>/test/*.npz. The scores come from: nnsam bench box --model ... --data DATA
 """
@@ -20,7 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder of npz sets")
     parser.add_argument("--workspace", type=Path, default=Path("boxes"), help="gets nnU-Net's three folders")
-    parser.add_argument("--epochs", type=int, default=28)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--iterations", type=int, default=250, help="per epoch, of 16 boxes each")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     args = parser.parse_args()
