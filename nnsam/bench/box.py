@@ -1,5 +1,6 @@
 """Times box-prompt segmentation: over image sizes, over numbers of boxes, and in network passes."""
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -84,7 +85,8 @@ def bench_box(
 def measure_sizes(predictor: BoxPredictor, sizes: Sequence[tuple[int, int]], rounds: int) -> list[dict[str, Any]]:
     """Times one box, the middle 60 % of the image, on all sizes in turn, round by round.
 
-    A busy machine so slows all sizes down alike. One more round before warms up.
+    A busy machine so slows all sizes down alike, and no size always follows the same other one, whose memory the
+    processor's caches still hold. One more round before warms up.
 
     Args:
         predictor: what is measured.
@@ -99,8 +101,10 @@ def measure_sizes(predictor: BoxPredictor, sizes: Sequence[tuple[int, int]], rou
     images = [to_rgb(case.image, False) for case in cases]
     times: list[dict[str, list[float]]] = [{"set_image": [], "zoom": []} for _ in sizes]
     passes = [0] * len(sizes)
+    generator = random.Random(0)
     for count in range(rounds + 1):
-        for index, (case, image) in enumerate(zip(cases, images, strict=True)):
+        for index in generator.sample(range(len(sizes)), len(sizes)):
+            case, image = cases[index], images[index]
             start = time.perf_counter()
             predictor.set_image(image)
             prepared = time.perf_counter()
