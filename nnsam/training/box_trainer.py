@@ -63,8 +63,8 @@ class nnSAMBoxTrainer(nnSAMTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
     ):
         box_settings(plans, configuration)
-        self._labels: BoxLabels = prompt_labels(dataset_json)
-        dataset_json = {**copy.deepcopy(dataset_json), "labels": self._labels.for_network}
+        self.box_labels: BoxLabels = prompt_labels(dataset_json)
+        dataset_json = {**copy.deepcopy(dataset_json), "labels": self.box_labels.for_network}
         dataset_json.pop("regions_class_order", None)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.initial_lr = self.initial_learning_rate
@@ -115,8 +115,8 @@ class nnSAMBoxTrainer(nnSAMTrainer):
             view_size=view,
             zoom_probability=self.zoom_probability,
             whole_label_probability=self.whole_label_probability,
-            single_component_labels=self._labels.single_component,
-            ignore_label=self._labels.ignore,
+            single_component_labels=self.box_labels.single_component,
+            ignore_label=self.box_labels.ignore,
         )
 
     def get_training_transforms(self, *args, **kwargs):

@@ -27,23 +27,25 @@ MIN_PIXELS = 10
 def validate_boxes(trainer: "nnSAMBoxTrainer", objects_per_case: int) -> Path:
     """Prompts objects of the validation cases with their tight boxes and writes ``validation/summary.json``.
 
-    Objects are connected components, as in training, at most `objects_per_case` of each case and not more than that of
-    each slice of a volume; the draw depends on the case's name only, so that trainings can be compared. The file has
-    the keys of nnU-Net's own summary; "Dice" is the mean DSC, zoomed, over objects of a case, then over cases.
+    Objects are connected components of a slice, as in training, at most `objects_per_case` of each case; the draw
+    depends on the case's name only, so that trainings can be compared. The file has the keys of nnU-Net's own summary;
+    "Dice" is the mean DSC, zoomed, over objects of a case, then over cases.
 
     Returns:
         The file.
     """
     trainer.set_deep_supervision_enabled(False)
     trainer.network.eval()
-    spec = BoxModelSpec.from_plans(trainer.plans_manager.plans, trainer.dataset_json, type(trainer).__name__)
+    spec = BoxModelSpec.from_plans(
+        trainer.plans_manager.plans, trainer.dataset_json, type(trainer).__name__, trainer.configuration_name
+    )
     predictor = BoxPredictor(TorchBackend(trainer.bare_network, spec, device=trainer.device))
     _, names = trainer.do_split()
     cases = trainer.dataset_class(trainer.preprocessed_dataset_folder, names)
     results = []
     for name in names:
         scores = [
-            _score(predictor, image, mask) for image, mask in _objects(cases, name, trainer._labels, objects_per_case)
+            _score(predictor, image, mask) for image, mask in _objects(cases, name, trainer.box_labels, objects_per_case)
         ]
         if scores:
             results.append({"case": name, "metrics": {"1": {"Dice": float(np.mean(scores)), "objects": len(scores)}}})

@@ -152,5 +152,5 @@ def balanced(identifiers: Collection[str]) -> list[str]:
         group = identifier.split(GROUP_SEPARATOR)[0] if GROUP_SEPARATOR in identifier else ""
         groups.setdefault(group, []).append(identifier)
     largest = max((len(members) for members in groups.values()), default=0)
-    # Rounded to tenths of the largest group through whole repeats of every member.
+    # Whole repeats: a group between half and all of the largest one keeps somewhat less or more than its share.
     return [name for members in groups.values() for name in members * max(1, round(largest / len(members)))]

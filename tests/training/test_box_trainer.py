@@ -108,8 +108,8 @@ def test_inference_takes_the_model_folder_wherever_it_lies(trained, tmp_path):
 def test_validation_objects_are_seeded_components_of_the_case(trained, toy):
     _, names = trained.do_split()
     cases = trained.dataset_class(trained.preprocessed_dataset_folder, names)
-    found = list(_objects(cases, names[0], trained._labels, 3))
-    again = list(_objects(cases, names[0], trained._labels, 3))
+    found = list(_objects(cases, names[0], trained.box_labels, 3))
+    again = list(_objects(cases, names[0], trained.box_labels, 3))
     assert len(found) == 3
     for (image, mask), (_, same) in zip(found, again, strict=True):
         assert image.shape == mask.shape
