@@ -1,7 +1,7 @@
 """Trains the small box-prompt model on folders of npz sets, from the raw files to scored masks.
 
-Every step is a command that can be typed by itself; they are printed. The model of the README's table (there interrupted, resumed, and
-with the trainer's colour augmentation in the last 6 epochs only):
+Every step is a command that can be typed by itself; they are printed. The model of the README's
+table (there interrupted, resumed, and with the trainer's colour augmentation in the last 6 epochs only):
 
     python train_small_model.py DATA --workspace boxes --epochs 30 --iterations 250
 

@@ -44,9 +44,8 @@ def validate_boxes(trainer: "nnSAMBoxTrainer", objects_per_case: int) -> Path:
     cases = trainer.dataset_class(trainer.preprocessed_dataset_folder, names)
     results = []
     for name in names:
-        scores = [
-            _score(predictor, image, mask) for image, mask in _objects(cases, name, trainer.box_labels, objects_per_case)
-        ]
+        objects = _objects(cases, name, trainer.box_labels, objects_per_case)
+        scores = [_score(predictor, image, mask) for image, mask in objects]
         if scores:
             results.append({"case": name, "metrics": {"1": {"Dice": float(np.mean(scores)), "objects": len(scores)}}})
     mean = float(np.mean([case["metrics"]["1"]["Dice"] for case in results])) if results else float("nan")
