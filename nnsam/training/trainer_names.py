@@ -19,6 +19,7 @@ TRAINERS = {
     "nnSAMNoLevelSetTrainer": "nnsam.training.variants",
     "nnSAMLevelSetOnlyTrainer": "nnsam.training.variants",
     "nnSAMRandomEncoderTrainer": "nnsam.training.variants",
+    "nnSAMBaselineTrainer": "nnsam.training.variants",
     "nnSAMLegacyTrainer": "nnsam.training.legacy_trainer",
     "nnSAMBoxTrainer": "nnsam.training.box_trainer",
     "nnSAMBoxFastTrainer": "nnsam.training.box_trainer",

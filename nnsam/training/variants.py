@@ -19,3 +19,13 @@ class nnSAMRandomEncoderTrainer(nnSAMTrainer):
     """Control: the same network with a frozen random encoder; tells what SAM's weights contribute."""
 
     random_encoder = True
+
+
+class nnSAMBaselineTrainer(nnSAMTrainer):
+    """Control: nnU-Net's own network and loss, with nothing added but options in the name and CPU speed-ups.
+
+    Its checkpoints hold nnU-Net's tensors and nothing else.
+    """
+
+    use_sam = False
+    use_level_sets = False
