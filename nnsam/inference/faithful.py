@@ -11,7 +11,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import gaussian_filter
 
 from nnsam.geometry.boxes import resize as resize_boxes
 from nnsam.geometry.boxes import shift, slices, to_pixels
@@ -20,9 +19,8 @@ from nnsam.inference.plane import resize
 from nnsam.inference.request import Request
 from nnsam.inference.spec import BoxModelSpec
 from nnsam.prompts.encoding import encode_box
+from nnsam.runtime.tiles import gaussian_bump, tile_steps
 
-TILE_STEP = 0.5
-SIGMA = 1 / 8
 # Probabilities are averaged as logits, like nnU-Net's; this keeps those of 0 and 1 finite.
 _EPSILON = 1e-6
 
@@ -61,21 +59,11 @@ def tile_starts(box: ArrayLike, image_shape: Sequence[int], patch_size: Sequence
     return starts[0], starts[1]
 
 
-def tile_steps(size: int, patch: int, step: float = TILE_STEP) -> list[int]:
-    """Returns nnU-Net's tile positions along one axis: evenly spread, at most `step` patches apart."""
-    count = int(np.ceil((size - patch) / (patch * step))) + 1
-    if count == 1:
-        return [0]
-    return [int(np.round((size - patch) / (count - 1) * index)) for index in range(count)]
-
-
 @lru_cache(maxsize=4)
 def tile_weights(patch_size: tuple[int, int]) -> NDArray[np.float32]:
     """Returns nnU-Net's Gaussian weights of a tile, (h, w), at most 1 and nowhere 0; not to be written to."""
-    peak = np.zeros(patch_size)
-    peak[tuple(side // 2 for side in patch_size)] = 1
-    weights = gaussian_filter(peak, [side * SIGMA for side in patch_size], mode="constant")
-    weights = (weights / weights.max()).astype(np.float32)
+    bump = gaussian_bump(patch_size)
+    weights = (bump / bump.max()).astype(np.float32)
     weights[weights == 0] = weights[weights > 0].min()
     weights.flags.writeable = False
     return weights
