@@ -12,6 +12,7 @@ PACKAGES = (
     "cli",
     "data",
     "export",
+    "fewshot",
     "geometry",
     "inference",
     "losses",
@@ -37,6 +38,7 @@ RULES = {
     "networks": ({"nnunetv2.training", "nnsam.training", "nnsam.losses"}, {"nnunetv2"}),
     "weights": ({"nnunetv2", "nnsam.training", "nnsam.networks"}, {"torch"}),
     "data": ({"nnunetv2.training", "nnsam.training"}, {"nnunetv2", "torch"}),
+    "fewshot": (set(), {"nnunetv2", "torch", "matplotlib", "monai", "nnsam.training"}),
     "cli": (set(), {"nnunetv2", "torch"}),
 }
 MAY_IMPORT_NNUNETS_TRAINING = {"training", "cli", "bench"}
