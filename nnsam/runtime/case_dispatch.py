@@ -5,13 +5,17 @@ nobody up. :mod:`nnsam.runtime.ray_run` supplies workers on a Ray cluster.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from nnsam.errors import InputError, NnsamError, SetupError
 
 Case = TypeVar("Case")
+
+
+class WorkerLost(Exception):
+    """A worker has ended before its task; says how, in one sentence."""
 
 
 class Cluster(Protocol):
@@ -31,7 +35,8 @@ class Cluster(Protocol):
 
         Raises:
             NnsamError: the user's to mend, and the same on every worker.
-            Exception: anything else, the worker's death included.
+            WorkerLost: the worker is gone.
+            Exception: anything else.
         """
 
     def stop(self, worker: Any) -> None:
@@ -93,7 +98,9 @@ class _Crew(Generic[Case]):
             self.cluster.stop(worker)
 
 
-def spread(cases: Sequence[Case], cluster: Cluster, workers: int, retries: int = 2) -> Iterator[Outcome[Case]]:
+def spread(
+    cases: Sequence[Case], cluster: Cluster, workers: int, retries: int = 2
+) -> Generator[Outcome[Case], None, None]:
     """Yields the outcome of every case, in the order in which they end.
 
     A case that fails through anything but the user's input is tried again after the other cases, and the worker on
@@ -171,5 +178,7 @@ def _has_ended(crew: _Crew, worker: Any, job: _Job[Case], task: Any, retries: in
 
 def _sentence(error: Exception) -> str:
     """The kind of an error and the first line of what it says."""
+    if isinstance(error, WorkerLost):
+        return str(error)
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
