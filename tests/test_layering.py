@@ -30,7 +30,7 @@ RULES = {
     "prompts": ({"nnunetv2", "nnsam.training", "nnsam.networks", "nnsam.weights", "torch"}, set()),
     "inference": ({"nnunetv2.training"}, {"nnunetv2", "torch", "nnsam.training"}),
     "runtime": (
-        {"nnunetv2", "torch", "torchvision", "timm", "nnsam.training", "nnsam.networks", "nnsam.export", "nnsam.losses"},
+        {"nnunetv2", "torch", "torchvision", "timm", "nnsam.training", "nnsam.networks", "nnsam.export"},
         set(),
     ),
     "losses": ({"nnunetv2", "nnsam.training", "nnsam.networks", "nnsam.weights"}, set()),
