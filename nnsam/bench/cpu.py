@@ -1,0 +1,187 @@
+"""Measures CPU inference: PyTorch float32 beside OpenVINO, and the shapes of Table 4 of Stock et al., cold and warm."""
+
+import gc
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from nnsam.bench.cpu_cases import measure_rows
+from nnsam.bench.cpu_model import random_bundle
+from nnsam.bench.cpu_ratios import (
+    BOX_NETWORK,
+    BOX_ZOOM,
+    HYBRID_ZOOM,
+    INT8_ALONE,
+    INT8_NETWORK,
+    compare_box_network,
+    compare_encoder,
+    compare_zoom,
+    encoder_name,
+    openvino_name,
+)
+from nnsam.bench.cpu_rows import choose_rows
+from nnsam.bench.cpu_timing import find_speedup
+from nnsam.errors import InputError
+from nnsam.machine import describe_machine, package_version
+from nnsam.runtime.bundle import Bundle
+
+PRECISIONS = ("f32", "bf16", "int8")
+ROUNDS, QUICK_ROUNDS = 15, 3
+SIZES, QUICK_SIZES = (1024, 512, 256), (1024,)
+# Slices of a volume that are computed; the time of a slice does not depend on their number.
+SLICES = 16
+FULL_PARAMETERS = 71_817_450
+
+
+def bench_cpu(
+    model: str | Path | None = None,
+    *,
+    rounds: int | None = None,
+    rows: Sequence[str] | None = None,
+    precisions: Sequence[str] | None = None,
+    quick: bool = False,
+    slices_limit: int | None = SLICES,
+    threads: int = 0,
+    ratios: bool = True,
+    cold: bool = True,
+    progress: Callable[[str], object] = lambda _: None,
+) -> dict[str, Any]:
+    """Measures this machine.
+
+    Args:
+        model: bundle of a box model; None: the published network with random weights, which costs the same.
+        rounds: that count; None: 15, or 3 if quick. See `measure_rows` for the rows.
+        rows: see `choose_rows`.
+        precisions: of f32, bf16, int8; None: all that this machine and the bundle have.
+        quick: three rows, few rounds, the encoder at 1024 alone.
+        slices_limit: volumes have at most so many slices; None: all.
+        threads: 0 for all cores.
+        ratios: compare with PyTorch; else the rows alone.
+        cold: start fresh processes.
+        progress: is told what is being measured.
+
+    Returns:
+        The JSON object of `nnsam bench cpu`; speed-ups that were not measured are null, and `notes` says why.
+
+    Raises:
+        InputError: no such bundle, row or precision.
+        SetupError: a fresh process failed.
+    """
+    chosen = choose_rows(rows, quick)
+    rounds = rounds or (QUICK_ROUNDS if quick else ROUNDS)
+    notes: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="nnsam_bench_") as folder:
+        machine = describe_machine()
+        wanted = _possible(precisions, machine, notes)
+        if model is None:
+            progress("making a model with random weights")
+            bundle = random_bundle(Path(folder) / "bundle", int8="int8" in wanted)
+        else:
+            bundle = Bundle.open(model, "box")
+            wanted = _offered(bundle, wanted, precisions, notes)
+        comparisons = _compare(bundle, wanted, rounds, threads, quick, notes, progress) if ratios else []
+        gc.collect()
+        measured = measure_rows(
+            bundle.folder,
+            chosen,
+            wanted,
+            rounds,
+            slices_limit=slices_limit,
+            threads=threads,
+            cold=cold,
+            progress=progress,
+        )
+    return {
+        **_headlines(comparisons),
+        "comparisons": comparisons,
+        "rows": measured,
+        "notes": notes,
+        "model": "71.8 M parameters, random weights" if model is None else Path(model).name,
+        "precisions": list(wanted),
+        "rounds": rounds,
+        "threads": threads or os.cpu_count(),
+        "machine": machine,
+        "versions": {**machine["versions"], "nncf": package_version("nncf"), "python": machine["python"]},
+    }
+
+
+def _possible(precisions: Sequence[str] | None, machine: dict, notes: list[str]) -> list[str]:
+    """Returns the precisions that this machine has, quickest last; what it lacks is noted."""
+    unknown = sorted(set(precisions or ()) - set(PRECISIONS))
+    if unknown:
+        raise InputError(f"the precision {unknown[0]!r} is unknown; expected {', '.join(PRECISIONS)}")
+    wanted = [name for name in PRECISIONS if name in (precisions or PRECISIONS)]
+    if "bf16" in wanted and "BF16" not in machine["openvino_devices"].get("CPU", ()):
+        wanted.remove("bf16")
+        notes.append("bf16 was left out: this processor does not compute it")
+    if "int8" in wanted and find_spec("nncf") is None:
+        wanted.remove("int8")
+        notes.append("int8 was left out: NNCF is not installed (pip install nncf)")
+    return wanted or ["f32"]
+
+
+def _offered(bundle: Bundle, wanted: list[str], asked: Sequence[str] | None, notes: list[str]) -> list[str]:
+    """Returns the precisions that a bundle has networks for."""
+    if "int8" in (asked or PRECISIONS) and bundle.manifest["networks"]["folds"][0]["int8"]:
+        wanted = [*(name for name in wanted if name != "int8"), "int8"]  # its use does not need NNCF
+        notes[:] = [note for note in notes if not note.startswith("int8")]
+    elif "int8" in wanted:
+        wanted = [name for name in wanted if name != "int8"]
+        notes.append(f"int8 was left out: {bundle.folder.name} has no quantised network")
+    return wanted or ["f32"]
+
+
+def _compare(
+    bundle: Bundle,
+    precisions: Sequence[str],
+    rounds: int,
+    threads: int,
+    quick: bool,
+    notes: list[str],
+    progress: Callable[[str], object],
+) -> list[dict[str, Any]]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        found = []
+        if bundle.manifest["networks"]["image_encoder"] is None:
+            progress("box network")
+            same = bundle.manifest["model"]["parameters"] == FULL_PARAMETERS
+            found += compare_box_network(bundle, precisions, rounds, threads, with_pytorch=same)
+            if not same:
+                notes.append("the model is not the published network, so that its patch has no PyTorch time beside it")
+        else:
+            notes.append("the model has a SAM branch, so that its network was not timed alone")
+        for size in QUICK_SIZES if quick else SIZES:
+            progress(f"SAM encoder at {size}")
+            found += compare_encoder([size], precisions, rounds, threads)
+        for hybrid in (False, True):
+            progress("hybrid, zoom" if hybrid else "box network, zoom")
+            found.append(compare_zoom(hybrid, precisions, rounds, threads))
+            gc.collect()
+    finally:
+        torch.set_num_threads(before)
+    return found
+
+
+def _headlines(comparisons: Sequence[dict]) -> dict[str, float | None]:
+    def of(name: str, precision: str) -> float | None:
+        return find_speedup(comparisons, name, openvino_name(precision))
+
+    def best(name: str) -> float | None:
+        return max(filter(None, (of(name, precision) for precision in PRECISIONS)), default=None)
+
+    return {
+        "box_net_f32_speedup": of(BOX_NETWORK, "f32"),
+        "box_net_bf16_speedup": of(BOX_NETWORK, "bf16"),
+        "box_net_int8_speedup": of(BOX_NETWORK, "int8"),
+        "int8_over_f32_without_bf16": find_speedup(comparisons, INT8_NETWORK, INT8_ALONE),
+        **{f"encoder{size}_{name}_speedup": of(encoder_name(size), name) for size in SIZES for name in ("f32", "bf16")},
+        "box_zoom_speedup": best(BOX_ZOOM),
+        "hybrid_zoom_speedup": best(HYBRID_ZOOM),
+    }
