@@ -12,6 +12,8 @@ from nnsam.inference.spec import BoxModelSpec
 class Backend(Protocol):
     """Computes patches.
 
+    It may have a method `stream`, see :func:`run_batched`.
+
     Attributes:
         spec: the model.
         passes: number of patches computed so far.
@@ -28,12 +30,23 @@ class Backend(Protocol):
 def run_batched(
     backend: Backend, patches: Iterable[NDArray[np.float32]], batch_size: int
 ) -> Iterator[NDArray[np.float32]]:
-    """Yields the probability (h, w) of each patch (C + P, h, w), in order; holds one batch at a time."""
+    """Yields the probability (h, w) of each patch (C + P, h, w), in order; holds a few batches at a time.
+
+    A backend with a method `stream`, from an iterable of batches to an iterator of their results, gets all batches
+    that way, so that it can compute one while the next is prepared and the last one used.
+    """
+    batches = _batches(patches, batch_size)
+    stream = getattr(backend, "stream", None)
+    for result in map(backend, batches) if stream is None else stream(batches):
+        yield from result
+
+
+def _batches(patches: Iterable[NDArray[np.float32]], batch_size: int) -> Iterator[NDArray[np.float32]]:
     batch: list[NDArray[np.float32]] = []
     for patch in patches:
         batch.append(patch)
         if len(batch) == batch_size:
-            yield from backend(np.stack(batch))
+            yield np.stack(batch)
             batch = []
     if batch:
-        yield from backend(np.stack(batch))
+        yield np.stack(batch)

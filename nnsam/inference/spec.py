@@ -71,3 +71,26 @@ class BoxModelSpec:
             per_slice_normalization=pictures,
             trainer=trainer,
         )
+
+    @classmethod
+    def from_manifest(cls, manifest: Mapping[str, Any]) -> "BoxModelSpec":
+        """Reads the description of an exported box model, see :mod:`nnsam.runtime.bundle`.
+
+        Raises:
+            InputError: the description lacks something.
+        """
+        try:
+            box = manifest["box"]
+            height, width = (int(side) for side in manifest["tiling"]["patch_size"])
+            return cls(
+                patch_size=(height, width),
+                image_channels=int(manifest["input"]["channels"]),
+                prompt=box["prompt"],
+                spacing=None if box["spacing"] is None else (float(box["spacing"][0]), float(box["spacing"][1])),
+                per_slice_normalization=bool(box["per_slice_normalization"]),
+                trainer=str(manifest["model"]["trainer"]),
+            )
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"the bundle's description of its box model is incomplete ({error!r})") from None
