@@ -8,9 +8,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from nnsam.data.atomic import atomic_file
 from nnsam.errors import InputError, NnsamError
 from nnsam.runtime.pipeline import RunCancelled
 from nnsam.runtime.run_record import describe_inputs, describe_outputs
@@ -114,7 +111,7 @@ class CaseJob:
         with self._stage("read") as runs:
             if runs:
                 self.outcome.inputs = describe_inputs(self.case.files)
-                self._prepared = self.predictor.prepare_files(self.case.files)
+                self._prepared = self.predictor.prepare_case(self.case)
 
     def infer(self) -> None:
         """Runs the network."""
@@ -127,6 +124,7 @@ class CaseJob:
                     step=self.options.step,
                     on_tile=on_tile and (lambda done, total: on_tile(name, done, total)),
                 )
+                self._prepared = self._prepared.without_pixels()
 
     def write(self) -> None:
         """Brings the result into the image's shape and writes it; then the case's arrays are given up."""
@@ -135,14 +133,21 @@ class CaseJob:
                 self._write()
         self._prepared = self._logits = None
 
+    def run(self) -> CaseOutcome:
+        """Does all stages, one after the other."""
+        self.read()
+        self.infer()
+        self.write()
+        return self.outcome
+
     def _write(self) -> None:
+        from nnsam.runtime.image_io import write_probabilities
+
         prediction = self.predictor.restore(self._logits, self._prepared)
         paths = output_files(self.outcome.output, self.predictor.file_ending, self.options)
         if self.options.save_probabilities:
-            with atomic_file(paths[1]) as draft:
-                np.savez_compressed(draft, probabilities=prediction.probabilities())
-        with atomic_file(paths[0]) as draft:
-            self.predictor.write(prediction, draft)
+            write_probabilities(paths[1], prediction.probabilities())
+        self.predictor.write(prediction, paths[0])
         self.outcome.outputs = describe_outputs(paths)
 
     @contextmanager
@@ -187,9 +192,7 @@ def predict_one(predictor: "Predictor", case: "Case", output: Path, options: Run
         Exception: anything else that goes wrong.
     """
     job = CaseJob(predictor, case, output, options)
-    job.read()
-    job.infer()
-    job.write()
+    job.run()
     if job.exception is not None:
         raise job.exception
     return job.outcome
