@@ -1,0 +1,238 @@
+"""Which image files make up which case: nnU-Net's `case_0000.nii.gz`, `case_0001.nii.gz`, ..., and single files."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from numpy.typing import NDArray
+
+from nnsam.errors import InputError
+
+# Endings of files that may hold several channels as colours.
+_PICTURES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".webp")
+_COLOURS = (3, 4)
+_NUMBERED = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image.
+
+    Attributes:
+        name: what its label map is called, without ending.
+        files: in the order of the channels; one of them may hold several channels.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What a model reads: the ending of its files and how its channels may be spread over them."""
+
+    ending: str
+    channels: int
+
+    @property
+    def is_picture(self) -> bool:
+        return self.ending.lower() in _PICTURES
+
+    @property
+    def in_one_file(self) -> bool:
+        """Whether a file commonly holds the whole image, so that its name needs no number of a channel."""
+        return self.channels == 1 or (self.is_picture and self.channels in _COLOURS)
+
+    def files_for(self, found: int) -> int | None:
+        """The smallest possible number of files of a case of which `found` files exist; None if there is none."""
+        possible = range(1, self.channels + 1) if self.is_picture else (1, self.channels)
+        return next((count for count in possible if self.channels % count == 0 and count >= found), None)
+
+    def stem(self, path: Path) -> str:
+        """Name without the ending."""
+        return path.name[: len(path.name) - len(self.ending)]
+
+    def fits(self, path: Path) -> bool:
+        """Whether a file has the ending, in small or capital letters."""
+        return path.name.lower().endswith(self.ending.lower()) and self.stem(path) != ""
+
+
+def find_cases(paths: str | Path | Sequence[str | Path], file_ending: str, channels: int) -> list[Case]:
+    """Finds the cases at a path by nnU-Net's naming.
+
+    `heart_0000.nii.gz` and `heart_0001.nii.gz` are the channels of the case `heart`. Where one file may hold the whole
+    image (one channel, or the 3 or 4 colours of a picture), `heart.png` is the case `heart`, and a number is taken for
+    a part of the name where no file `_0000` goes with it. How many channels the files hold is known only when they are
+    read, see `check_channels`.
+
+    Args:
+        paths: a folder, in which hidden files and those of other endings are left alone; one file; or the files of one
+            case, which are taken in the given order if their names have no numbers.
+        file_ending: of the model, such as ".nii.gz"; capital letters in the files' names are accepted.
+        channels: number of channels that the model reads.
+
+    Returns:
+        The cases, sorted by name, at least one.
+
+    Raises:
+        InputError: nothing there, other endings, files of a case missing or too many, two files for one channel.
+    """
+    sources = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+    layout = _Layout(file_ending, channels)
+    for path in sources:
+        if not path.exists():
+            raise InputError(f"{path} does not exist; expected a folder or files ending with {file_ending}.")
+    if not sources:
+        raise InputError(f"no image is given; expected a folder or files ending with {file_ending}.")
+    if len(sources) == 1 and sources[0].is_dir():
+        return _sort_into_cases(_files_in(sources[0], layout), layout)
+    for path in sources:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder among other paths; give one folder, or the files of one case.")
+        if not layout.fits(path):
+            raise InputError(f"{path} {_instead(path)}; the model reads files ending with {file_ending}.")
+    return [_case_of_files(sources, layout)]
+
+
+def check_channels(image: NDArray, expected: int, case: Case) -> None:
+    """Compares the number of channels of an image with what the model reads.
+
+    Args:
+        image: (C, z, y, x).
+        expected: the model's channels.
+        case: where the image comes from.
+
+    Raises:
+        InputError: they differ.
+    """
+    found = image.shape[0]
+    if found == expected:
+        return
+    names = ", ".join(path.name for path in case.files)
+    advice = f"give one file per channel, {case.name}_0000 to {case.name}_{expected - 1:04d}"
+    if len(case.files) == 1 and (found, expected) == (4, 3):
+        advice = "save the picture without its alpha channel (RGB)"
+    elif len(case.files) == 1 and expected == 1:
+        advice = "save it as grey, or the wanted channel as its own file"
+    elif found > expected:
+        advice = "give only the channels that the model was trained on"
+    elif found == 1 and expected in _COLOURS and case.files[0].name.lower().endswith(_PICTURES):
+        advice = f"save the picture in colour ({'RGB' if expected == 3 else 'RGBA'}), or {advice}"
+    raise InputError(
+        f"case {case.name} ({names}) has {found} {_plural('channel', found)}, the model reads {expected}; {advice}."
+    )
+
+
+def _files_in(folder: Path, layout: _Layout) -> list[Path]:
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    for entry in entries:
+        if entry.is_symlink() and not entry.exists():
+            raise InputError(f"{entry} is a link to a file that does not exist; mend or remove it.")
+    files = [entry for entry in entries if entry.is_file() and layout.fits(entry)]
+    if not files:
+        raise InputError(f"{folder} {_instead(folder)}; the model reads files ending with {layout.ending}.")
+    return files
+
+
+def _instead(path: Path) -> str:
+    """What is at a path where no file of the model's ending is."""
+    if path.is_file():
+        return f"ends with {_ending(path) or 'no ending'}"
+    entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+    endings = Counter(_ending(entry) for entry in entries if entry.is_file())
+    if endings:
+        listed = ", ".join(f"{ending or 'no ending'} ({count})" for ending, count in sorted(endings.items()))
+        return f"holds only files with other endings: {listed}"
+    folders = ", ".join(sorted(entry.name for entry in entries))
+    return f"holds only folders ({folders})" if folders else "is an empty folder"
+
+
+def _ending(path: Path) -> str:
+    name = path.name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
+
+
+def _sort_into_cases(files: Sequence[Path], layout: _Layout) -> list[Case]:
+    numbered: dict[str, dict[int, Path]] = defaultdict(dict)
+    single: dict[str, Path] = {}
+    for path in files:
+        match = _NUMBERED.fullmatch(layout.stem(path))
+        if match is None:
+            _add(single, layout.stem(path), path)
+        else:
+            _add(numbered[match["case"]], int(match["number"]), path)
+    several = any(len(channels) > 1 for channels in numbered.values() if 0 in channels)
+    if layout.in_one_file and not several:
+        for case in [case for case, channels in numbered.items() if 0 not in channels]:
+            for path in numbered.pop(case).values():
+                _add(single, layout.stem(path), path)
+    if single and not layout.in_one_file:
+        path = next(iter(single.values()))
+        raise InputError(
+            f"{path} has no number of a channel in its name; the model reads {layout.channels} channels, so name the "
+            f"files of a case {layout.stem(path)}_0000{layout.ending}, {layout.stem(path)}_0001{layout.ending}, ..."
+        )
+    count = _files_per_case(numbered, layout)
+    cases = {case: _case(case, channels, count, layout) for case, channels in numbered.items()}
+    for case, path in single.items():
+        if case in cases:
+            raise InputError(f"{path} and {cases[case].files[0].name} are both the case {case}; remove one of them.")
+        cases[case] = Case(case, (path,))
+    return [cases[name] for name in sorted(cases)]
+
+
+def _add(group: dict, key: str | int, path: Path) -> None:
+    if key in group:
+        raise InputError(f"{path} and {group[key].name} are the same channel of one case; remove one of them.")
+    group[key] = path
+
+
+def _files_per_case(numbered: dict[str, dict[int, Path]], layout: _Layout) -> int:
+    if not numbered:
+        return 1
+    case, channels = max(numbered.items(), key=lambda item: len(item[1]))
+    count = layout.files_for(len(channels))
+    if count is None:
+        names = ", ".join(path.name for _, path in sorted(channels.items()))
+        hint = "; append _0000 to the names if their numbers are no channels" if layout.in_one_file else ""
+        raise InputError(
+            f"case {case} has {len(channels)} files ({names}), the model reads {layout.channels} "
+            f"{_plural('channel', layout.channels)}; leave only these{hint}."
+        )
+    return count
+
+
+def _case(name: str, channels: dict[int, Path], count: int, layout: _Layout) -> Case:
+    path = next(iter(channels.values()))
+    missing = [number for number in range(count) if number not in channels]
+    if missing:
+        files = ", ".join(f"{name}_{number:04d}{layout.ending}" for number in missing)
+        raise InputError(
+            f"case {name} in {path.parent} lacks {files}; the model reads {layout.channels} "
+            f"{_plural('channel', layout.channels)}, so add what is missing or remove the case."
+        )
+    return Case(name, tuple(channels[number] for number in range(count)))
+
+
+def _case_of_files(files: Sequence[Path], layout: _Layout) -> Case:
+    matches = [_NUMBERED.fullmatch(layout.stem(path)) for path in files]
+    if len(files) == 1 or all(matches):
+        cases = _sort_into_cases(files, layout)
+        if len(cases) == 1:
+            return cases[0]
+        names = " and ".join(case.name for case in cases[:2])
+        raise InputError(f"the files belong to several cases ({names}); give the files of one case, or a folder.")
+    count = layout.files_for(len(files))
+    if count != len(files) or len(set(files)) < len(files):
+        names = ", ".join(path.name for path in files)
+        raise InputError(
+            f"{len(files)} files are given for one case ({names}), the model reads {layout.channels} "
+            f"{_plural('channel', layout.channels)}; give each of these once, or a folder with all cases."
+        )
+    return Case(layout.stem(files[0]), tuple(files))
+
+
+def _plural(noun: str, count: int) -> str:
+    return noun if count == 1 else f"{noun}s"
