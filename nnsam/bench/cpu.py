@@ -27,6 +27,7 @@ from nnsam.bench.cpu_timing import find_speedup
 from nnsam.errors import InputError
 from nnsam.machine import describe_machine, package_version
 from nnsam.runtime.bundle import Bundle
+from nnsam.runtime.precision import bundle_precisions, cpu_precisions
 
 PRECISIONS = ("f32", "bf16", "int8")
 ROUNDS, QUICK_ROUNDS = 15, 3
@@ -75,13 +76,14 @@ def bench_cpu(
     notes: list[str] = []
     with tempfile.TemporaryDirectory(prefix="nnsam_bench_") as folder:
         machine = describe_machine()
-        wanted = _possible(precisions, machine, notes)
+        wanted = _possible(precisions, notes)
         if model is None:
+            wanted = _quantizable(wanted, notes) or ["f32"]
             progress("making a model with random weights")
             bundle = random_bundle(Path(folder) / "bundle", int8="int8" in wanted)
         else:
             bundle = Bundle.open(model, "box")
-            wanted = _offered(bundle, wanted, precisions, notes)
+            wanted = _offered(bundle, wanted, notes) or ["f32"]
         comparisons = _compare(bundle, wanted, rounds, threads, quick, notes, progress) if ratios else []
         gc.collect()
         measured = measure_rows(
@@ -108,30 +110,30 @@ def bench_cpu(
     }
 
 
-def _possible(precisions: Sequence[str] | None, machine: dict, notes: list[str]) -> list[str]:
-    """Returns the precisions that this machine has, quickest last; what it lacks is noted."""
+def _possible(precisions: Sequence[str] | None, notes: list[str]) -> list[str]:
+    """Returns the precisions that this machine has; what it lacks is noted."""
     unknown = sorted(set(precisions or ()) - set(PRECISIONS))
     if unknown:
         raise InputError(f"the precision {unknown[0]!r} is unknown; expected {', '.join(PRECISIONS)}")
     wanted = [name for name in PRECISIONS if name in (precisions or PRECISIONS)]
-    if "bf16" in wanted and "BF16" not in machine["openvino_devices"].get("CPU", ()):
-        wanted.remove("bf16")
-        notes.append("bf16 was left out: this processor does not compute it")
+    lacking = [name for name in wanted if name not in cpu_precisions()]
+    notes.extend(f"{name} was left out: this processor does not compute it" for name in lacking)
+    return [name for name in wanted if name not in lacking]
+
+
+def _offered(bundle: Bundle, wanted: list[str], notes: list[str]) -> list[str]:
+    """Returns the precisions that a bundle has networks for; what it lacks is noted."""
+    lacking = [name for name in wanted if name not in bundle_precisions(bundle)]
+    notes.extend(f"{name} was left out: {bundle.folder.name} has no network for it" for name in lacking)
+    return [name for name in wanted if name not in lacking]
+
+
+def _quantizable(wanted: list[str], notes: list[str]) -> list[str]:
+    """Leaves int8 out where nothing can be quantised; that is noted."""
     if "int8" in wanted and find_spec("nncf") is None:
-        wanted.remove("int8")
         notes.append("int8 was left out: NNCF is not installed (pip install nncf)")
-    return wanted or ["f32"]
-
-
-def _offered(bundle: Bundle, wanted: list[str], asked: Sequence[str] | None, notes: list[str]) -> list[str]:
-    """Returns the precisions that a bundle has networks for."""
-    if "int8" in (asked or PRECISIONS) and bundle.manifest["networks"]["folds"][0]["int8"]:
-        wanted = [*(name for name in wanted if name != "int8"), "int8"]  # its use does not need NNCF
-        notes[:] = [note for note in notes if not note.startswith("int8")]
-    elif "int8" in wanted:
-        wanted = [name for name in wanted if name != "int8"]
-        notes.append(f"int8 was left out: {bundle.folder.name} has no quantised network")
-    return wanted or ["f32"]
+        return [name for name in wanted if name != "int8"]
+    return wanted
 
 
 def _compare(

@@ -5,7 +5,7 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,25 +68,26 @@ def random_bundle(
     Raises:
         SetupError: `int8` without NNCF.
     """
-    import torch
-
+    from nnsam.export.conversion import ImageEncoder, UNetBranch, save, to_openvino
     from nnsam.networks.box_unet import MODELS
+    from nnsam.networks.mobile_sam import EMBEDDING_CHANNELS, STRIDE
 
     folder.mkdir(parents=True, exist_ok=True)
     network = random_network(model, hybrid, sam_size)
     patch_size = MODELS[model][2]
-    examples = {"patch": torch.zeros(1, CHANNELS + network.prompt_channels, *patch_size)}
+    inputs: dict[str, tuple[int, ...]] = {"patch": (CHANNELS + network.prompt_channels, *patch_size)}
     encoder = None
-    if hybrid:
-        examples["embedding"] = torch.zeros(1, 256, sam_size // 16, sam_size // 16)
+    if network.sam is not None:
+        inputs["embedding"] = (EMBEDDING_CHANNELS, sam_size // STRIDE, sam_size // STRIDE)
         encoder = {"file": "image_encoder.xml", "int8": None, "size": sam_size, "input": "robust", "channels": CHANNELS}
-        _save(_embedding(network.sam), folder / "image_encoder.xml", {"picture": torch.zeros(1, 3, sam_size, sam_size)})
+        picture = (CHANNELS, sam_size, sam_size)
+        save(to_openvino(ImageEncoder(network.sam), [picture], ["picture"], "embedding"), folder / "image_encoder.xml")
     fold: dict[str, Any] = {"fold": "0", "unet": "unet_fold0.xml", "int8": None, "fused": None}
-    _save(_unet(network), folder / fold["unet"], examples)
+    unet = UNetBranch(network, patch_size).eval()
+    save(to_openvino(unet, list(inputs.values()), list(inputs), "logits"), folder / fold["unet"])
     if int8:
         fold["int8"] = "unet_fold0_int8.xml"
-        shapes = [tuple(example.shape) for example in examples.values()]
-        quantize_on_noise(folder / fold["unet"], folder / fold["int8"], shapes)
+        quantize_on_noise(folder / fold["unet"], folder / fold["int8"], list(inputs.values()))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     networks = {"image_encoder": encoder, "folds": [fold]}
     return write_manifest(folder, _manifest(patch_size, parameters, networks, network.sam))
@@ -94,6 +95,11 @@ def random_bundle(
 
 def quantize_on_noise(source: Path, target: Path, shapes: Sequence[tuple[int, ...]]) -> None:
     """Writes the int8 version of an IR file, calibrated on noise.
+
+    Args:
+        source: the .xml file.
+        target: the .xml file to write.
+        shapes: of the inputs without the batch.
 
     Raises:
         SetupError: NNCF is not installed.
@@ -115,7 +121,9 @@ def quantize_on_noise(source: Path, target: Path, shapes: Sequence[tuple[int, ..
 
     nncf.set_log_level(logging.ERROR)
     rng = np.random.default_rng(0)
-    images = [tuple(rng.standard_normal(shape, np.float32) for shape in shapes) for _ in range(_CALIBRATION_IMAGES)]
+    images = [
+        tuple(rng.standard_normal((1, *shape), np.float32) for shape in shapes) for _ in range(_CALIBRATION_IMAGES)
+    ]
     items = images if len(shapes) > 1 else [image[0] for image in images]
     # Its progress bars would be in the way of a program that reads standard output.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -126,65 +134,13 @@ def quantize_on_noise(source: Path, target: Path, shapes: Sequence[tuple[int, ..
 
 def random_encoder(path: Path, size: int) -> "torch.nn.Module":
     """Writes MobileSAM's encoder with random weights as IR, and returns it: picture (1, 3, size, size) -> embedding."""
-    import torch
-
+    from nnsam.export.conversion import ImageEncoder, save, to_openvino
     from nnsam.networks.mobile_sam import MobileSAMEncoder
     from nnsam.networks.sam_branch import SAMBranch
 
-    module = _embedding(SAMBranch(MobileSAMEncoder.random(0), size, random_by_design=True))
-    _save(module, path, {"picture": torch.zeros(1, 3, size, size)})
+    module = ImageEncoder(SAMBranch(MobileSAMEncoder.random(0), size, random_by_design=True)).eval()
+    save(to_openvino(module, [(CHANNELS, size, size)], ["picture"], "embedding"), path)
     return module
-
-
-def _unet(network: "BoxUNet") -> "torch.nn.Module":
-    """All but the SAM branch: patch, or patch and embedding, to logits."""
-    import torch
-
-    class UNet(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.encoder, self.decoder, self.fusion = network.encoder, network.decoder, network.fusion
-
-        def forward(self, patch: Any, embedding: Any = None) -> Any:
-            skips = list(self.encoder(patch))
-            return network._decode(skips if embedding is None else network.fuse(skips, embedding))[0][0]
-
-    return UNet().eval()
-
-
-def _embedding(branch: Any) -> "torch.nn.Module":
-    """The SAM branch from its picture on."""
-    import torch
-
-    class Embedding(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.branch = branch
-
-        def forward(self, picture: Any) -> Any:
-            return self.branch.embed(picture)
-
-    return Embedding().eval()
-
-
-def _save(module: "torch.nn.Module", path: Path, examples: Mapping[str, "torch.Tensor"]) -> None:
-    """Writes IR with named inputs and any batch."""
-    import openvino
-    import torch
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        decoder = TorchScriptPythonDecoder(module, example_input=tuple(examples.values()))
-        front_end = FrontEndManager().load_by_framework("pytorch")
-        model = front_end.convert(front_end.load(decoder))
-    shapes = {}
-    for port, (name, example) in zip(model.inputs, examples.items(), strict=True):
-        port.get_tensor().set_names({name})
-        shapes[port] = openvino.PartialShape([-1, *example.shape[1:]])
-    model.reshape(shapes)
-    openvino.save_model(model, path, compress_to_fp16=False)
 
 
 def _manifest(patch_size: tuple[int, int], parameters: int, networks: dict, sam: Any) -> dict[str, Any]:

@@ -35,21 +35,17 @@ def openvino_name(precision: str) -> str:
     return f"OpenVINO {precision}"
 
 
-def compile_ir(path: Path, hint: str, threads: int = 0) -> Callable[..., NDArray[np.float32]]:
-    """Compiles an IR file for single inputs one after the other.
+def compile_ir(path: Path, precision: str, threads: int = 0) -> Callable[..., NDArray[np.float32]]:
+    """Compiles an IR file as the runtime does.
 
     Args:
         path: the .xml file.
-        hint: "f32" or "bf16": what everything that is not quantised is computed in.
+        precision: "f32", "bf16" or "int8"; a quantised network in "f32" computes what is not quantised in that.
         threads: 0 leaves the choice to OpenVINO.
     """
-    import openvino
+    from nnsam.runtime.engine import Engine
 
-    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
-    if threads:
-        options["INFERENCE_NUM_THREADS"] = threads
-    compiled = openvino.Core().compile_model(str(path), "CPU", options)
-    return lambda *inputs: compiled(list(inputs))[0]
+    return Engine(precision, threads).compile(path)
 
 
 def compare_box_network(
@@ -75,12 +71,10 @@ def compare_box_network(
     patch = np.random.default_rng(0).standard_normal(
         (1, channels, *bundle.manifest["tiling"]["patch_size"]), np.float32
     )
-    # Around the quantised layers, int8 computes in the quickest precision that there is.
-    hints = {"f32": "f32", "bf16": "bf16", "int8": "bf16" if "bf16" in precisions else "f32"}
     candidates: dict[str, Candidate] = {}
     for precision in precisions:
         path = bundle.path(fold["int8" if precision == "int8" else "unet"])
-        candidates[openvino_name(precision)] = _on(patch, compile_ir(path, hints[precision], threads))
+        candidates[openvino_name(precision)] = _on(patch, compile_ir(path, precision, threads))
     if "int8" in precisions:
         candidates[INT8_ALONE] = _on(patch, compile_ir(bundle.path(fold["int8"]), "f32", threads))
     if with_pytorch:
@@ -138,7 +132,7 @@ def open_predictor(folder: Path, precision: str, threads: int = 0) -> "BoxPredic
     """Opens a bundle with the runtime."""
     from nnsam.runtime import BoxPredictor
 
-    return BoxPredictor.open(folder, precision=precision, threads=threads)
+    return BoxPredictor.open(folder, precision, threads, cache=False)
 
 
 def _on(array: NDArray[np.float32], network: Callable[..., NDArray[np.float32]]) -> Candidate:
