@@ -1,5 +1,6 @@
 """Pictures without a spacing (PNG, BMP, TIFF of one page), read by Pillow and tifffile."""
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,15 +39,28 @@ class NaturalImage2DIO(ImageIO):
         if name.endswith(_LOSSY):
             raise InputError(f"{path} cannot hold labels, since its format alters pixels; write a .png.")
         if name.endswith(_TIFF):
-            import tifffile
-
-            tifffile.imwrite(draft, labels[0], photometric="minisblack")
+            write_tiff(draft, labels[0], compression=None)
             return
         from PIL import Image
 
+        if path.suffix.lower() not in Image.registered_extensions():
+            raise InputError(f"{path} has an ending of no picture; write a .png.")
         if name.endswith(".bmp") and labels.dtype != np.uint8:
             raise InputError(f"{path} cannot hold the label {labels.max()}, BMP has 8 bits; write a .png.")
         Image.fromarray(labels[0]).save(draft)
+
+
+def write_tiff(draft: Path, labels: NDArray[np.integer], compression: str | None) -> None:
+    """Writes (y, x) or (z, y, x) labels as grey pages.
+
+    Raises:
+        OSError: the file cannot be written completely.
+    """
+    import tifffile
+
+    content = io.BytesIO()  # written to a file itself, tifffile does not notice a full disk
+    tifffile.imwrite(content, labels, compression=compression, photometric="minisblack")
+    draft.write_bytes(content.getbuffer())
 
 
 def _read_picture(path: Path) -> NDArray:

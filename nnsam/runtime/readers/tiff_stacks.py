@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from nnsam.data.atomic import atomic_file
 from nnsam.errors import InputError, NnsamWarning
 from nnsam.runtime.readers.base import ImageFile, ImageIO
+from nnsam.runtime.readers.pictures import write_tiff
 
 _ENDINGS = (".tif", ".tiff")
 
@@ -49,9 +50,7 @@ class Tiff3DIO(ImageIO):
         return ImageFile(pixels[None], (1, 1, 1))
 
     def _write(self, draft: Path, path: Path, labels: NDArray[np.integer], properties: Mapping[str, Any]) -> None:
-        import tifffile
-
-        tifffile.imwrite(draft, labels, compression="zlib", photometric="minisblack")
+        write_tiff(draft, labels, compression="zlib")
         # Before the label map takes its name, so that a label map without its spacing never exists.
         with atomic_file(path.with_suffix(".json")) as spacing:
             content = {"spacing": [float(value) for value in properties["spacing"]]}
