@@ -21,6 +21,8 @@ COMMANDS = {
     "warm-start": ("nnsam.cli.warm_start", "turn an nnU-Net checkpoint into a starting point for nnSAM training"),
     "convert": ("nnsam.cli.convert", "turn data sets in other layouts into raw nnU-Net data sets"),
     "plan-box": ("nnsam.cli.plan_box", "plan box-prompt training for a raw nnU-Net data set"),
+    "export": ("nnsam.cli.export", "turn a trained model into a bundle that runs on CPUs without PyTorch and nnU-Net"),
+    "predict": ("nnsam.cli.predict", "segment images with an exported model, on the CPU, without PyTorch"),
     "segment": (
         "nnsam.cli.segment",
         "segment the objects in given boxes: pictures, volumes, folders, challenge npz",

@@ -1,0 +1,102 @@
+"""Exports a trained model to a bundle that runs on CPUs without PyTorch and nnU-Net.
+
+The model is one of nnsam's trainers or of nnU-Net's own, in 2d, 3d_fullres or 3d_lowres. The bundle holds OpenVINO
+networks of all chosen folds and bundle.json: pre- and post-processing, labels, versions, hashes. Its logits are
+compared with PyTorch's, and nothing is written unless they are equal within 0.001 in float32. Lower precisions are
+compared with float32 by the Dice of their masks and timed; the fastest one with a Dice of at least 0.995 becomes the
+bundle's default.
+
+Example:
+  nnsam export nnUNet_results/Dataset001_Heart/nnUNetTrainer__nnUNetPlans__2d -o heart_bundle
+  nnsam export MODEL_FOLDER -o BUNDLE --folds 0 1 --images imagesTs
+  nnsam predict BUNDLE -i imagesTs -o predictions
+"""
+
+import argparse
+import json
+import sys
+import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nnsam.runtime.bundle import Bundle
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds this command's options."""
+    parser.add_argument("model", metavar="MODEL_FOLDER", help="holds plans.json, dataset.json and fold_*")
+    parser.add_argument("-o", "--output", required=True, metavar="BUNDLE", help="folder to make")
+    parser.add_argument(
+        "--folds",
+        nargs="+",
+        metavar="F",
+        help="numbers, or all for fold_all (default: all numbered folds, else fold_all; of box models one fold)",
+    )
+    parser.add_argument(
+        "--checkpoint", default="checkpoint_final.pth", metavar="NAME", help="file in the folds (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "f32", "bf16", "int8"),
+        default="auto",
+        help="the bundle's default; auto: the fastest whose masks agree with float32's (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--images",
+        metavar="FOLDER",
+        help="images to compare precisions on and to calibrate int8 (default: the training data in nnUNet_preprocessed "
+        "if it is there, else noise)",
+    )
+    parser.add_argument(
+        "--calibration", type=int, metavar="N", help="number of patches of these images (default: 32 in 2D, 8 in 3D)"
+    )
+    parser.add_argument("--onnx", action="store_true", help="write ONNX files of the networks, too")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace an older bundle, once the new one is complete"
+    )
+    parser.add_argument("--json", action="store_true", help="print precision and parity as one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exports and prints the report."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PyTorch's about other packages, on import
+        from nnsam.export.export_model import export_model
+
+        bundle = export_model(
+            args.model,
+            args.output,
+            folds=args.folds,
+            checkpoint=args.checkpoint,
+            precision=args.precision,
+            images=args.images,
+            calibration=args.calibration,
+            onnx=args.onnx,
+            overwrite=args.overwrite,
+            tell=lambda sentence: print(f"nnsam export: {sentence}", file=sys.stderr),
+        )
+    if args.json:
+        print(json.dumps({name: bundle.manifest[name] for name in ("precision", "parity")}, indent=1))
+    else:
+        _print_report(bundle)
+    return 0
+
+
+def _print_report(bundle: "Bundle") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    parity, precision = bundle.manifest["parity"], bundle.manifest["precision"]
+    table = Table()
+    for title in ("precision", "max / mean |logit difference|", "Dice with f32", "ms per patch", "used"):
+        table.add_column(title, justify="left" if title == "precision" else "right")
+    table.add_row("PyTorch f32", "", "", f"{1000 * parity['pytorch_seconds']:.1f}", "")
+    for name, found in precision["candidates"].items():
+        difference = f"{parity['max_difference']:.1e} / {parity['mean_difference']:.1e}" if name == "f32" else ""
+        dice = "-" if found["dice"] is None else f"{found['dice']:.4f}"
+        used = "default" if name == precision["auto"] else ""
+        table.add_row(f"OpenVINO {name}", difference, dice, f"{1000 * found['seconds']:.1f}", used)
+    Console().print(table)
+    print(f"compared on {parity['source']}")
+    print(f"default precision {precision['auto']}: {precision['reason']}")
+    print(f"written to {bundle.folder}")

@@ -1,0 +1,153 @@
+"""From PyTorch networks to OpenVINO models: any batch size, float32 weights, inputs and outputs named.
+
+A network with a SAM branch is split in two, so that the embedding of an image can be kept: the image encoder (picture
+-> embedding) and the U-Net (patch, embedding -> logits). The two in one are the fused network (patch, picture ->
+logits). Level-set heads and deep supervision are left out: they belong to training.
+"""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nnsam.errors import InputError, SetupError
+from nnsam.networks.fused_unet import FusedUNet
+from nnsam.networks.fusion import BottleneckFusion
+from nnsam.networks.sam_branch import SAMBranch
+from nnsam.networks.sam_input import resize
+
+# Two, so that nothing takes the batch for a constant of 1.
+EXAMPLE_BATCH = 2
+
+
+class UNetBranch(nn.Module):
+    """The trained part of a network: (B, C, *patch), and (B, 256, s, s) where there is a SAM branch -> (B, O, *patch).
+
+    Shares its modules with `network`. Its logits are the network's own.
+
+    Args:
+        network: in evaluation mode, deep supervision off.
+        patch_size: the network's input in pixels; (h, w) where there is a SAM branch.
+    """
+
+    reduce_rows: Tensor
+    reduce_columns: Tensor
+
+    def __init__(self, network: nn.Module, patch_size: Sequence[int]):
+        super().__init__()
+        self.network: Any = network
+        self.reduces = isinstance(network, FusedUNet) and isinstance(network.fusion, BottleneckFusion)
+        if self.reduces:
+            side = network.sam.prepare.size // 16
+            with torch.no_grad():
+                bottleneck = network.encoder(torch.zeros(1, _input_channels(network), *patch_size))[-1]
+            self.register_buffer("reduce_rows", resize_matrix(side, bottleneck.shape[-2]))
+            self.register_buffer("reduce_columns", resize_matrix(side, bottleneck.shape[-1]).T.contiguous())
+
+    def forward(self, patch: Tensor, embedding: Tensor | None = None) -> Tensor:
+        """Returns the logits."""
+        if not isinstance(self.network, FusedUNet):
+            return self.network(patch)
+        skips = list(self.network.encoder(patch))
+        if embedding is not None:
+            if self.reduces:
+                embedding = torch.matmul(torch.matmul(self.reduce_rows, embedding), self.reduce_columns)
+            skips = self.network.fuse(skips, embedding)
+        return self.network._decode(skips)[0][0]
+
+
+class ImageEncoder(nn.Module):
+    """The frozen part: pictures (B, 1 or 3, S, S), as `SAMBranch.prepare.picture` makes them -> (B, 256, S/16, S/16)."""
+
+    def __init__(self, branch: SAMBranch):
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """Returns the embedding."""
+        return self.branch.embed(picture)
+
+
+class FusedNetwork(nn.Module):
+    """Both parts in one: patch and picture -> logits."""
+
+    def __init__(self, unet: UNetBranch, encoder: ImageEncoder):
+        super().__init__()
+        self.unet = unet
+        self.encoder = encoder
+
+    def forward(self, patch: Tensor, picture: Tensor) -> Tensor:
+        """Returns the logits."""
+        return self.unet(patch, self.encoder(picture))
+
+
+def resize_matrix(source: int, target: int) -> Tensor:
+    """Returns the (target, source) matrix that resizes an axis as :func:`nnsam.networks.sam_input.resize` does.
+
+    Resizing is linear and separable, and other frameworks lack PyTorch's anti-aliased one.
+    """
+    return resize(torch.eye(source)[None, None], (target, source))[0, 0].contiguous()
+
+
+def sam_input(network: nn.Module, patch: Tensor) -> Tensor:
+    """Returns the channels of a patch that the network's SAM branch looks at."""
+    return network.sam_input(patch) if isinstance(network, FusedUNet) else patch
+
+
+def to_openvino(module: nn.Module, shapes: Sequence[Sequence[int]], inputs: Sequence[str], output: str) -> Any:
+    """Converts a module to an OpenVINO model with a free batch size.
+
+    Args:
+        module: in evaluation mode; tensors in, one tensor out.
+        shapes: of the inputs without the batch.
+        inputs: names to give to the inputs.
+        output: name to give to the output.
+
+    Raises:
+        InputError: the module has operations that OpenVINO lacks.
+        SetupError: OpenVINO is not installed.
+    """
+    try:
+        # openvino.convert_model would report the conversion to its makers over the network.
+        from openvino.frontend import FrontEndManager
+        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+    except ImportError as error:
+        raise SetupError('OpenVINO is not installed; install it with: pip install "openvino>=2024.4"') from error
+    example = tuple(torch.zeros(EXAMPLE_BATCH, *shape) for shape in shapes)
+    with torch.no_grad(), torch.autocast("cpu", enabled=False), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of sizes that become constants, which is what is wanted but for the batch
+        try:
+            # The front end reads through the decoder while it converts: the name keeps it alive.
+            decoder = TorchScriptPythonDecoder(module, example_input=example)
+            front_end = FrontEndManager().load_by_framework("pytorch")
+            model = front_end.convert(front_end.load(decoder))
+            model.reshape({index: [-1, *shape] for index, shape in enumerate(shapes)})
+        except Exception as error:  # OpenVINO and the tracer raise their own types
+            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+            raise InputError(f"the network cannot be converted to OpenVINO ({reason})") from error
+    for port, name in zip([*model.inputs, model.outputs[0]], [*inputs, output], strict=True):
+        port.get_tensor().set_names({name})
+    for parameter, name in zip(model.get_parameters(), inputs, strict=True):
+        parameter.set_friendly_name(name)
+    return model
+
+
+def save(model: Any, path: Path) -> None:
+    """Writes a model as IR with float32 weights.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    import openvino
+
+    try:
+        openvino.save_model(model, str(path), compress_to_fp16=False)
+    except RuntimeError as error:
+        raise OSError(str(error).strip().splitlines()[-1]) from error
+
+
+def _input_channels(network: Any) -> int:
+    return next(parameter for parameter in network.encoder.parameters() if parameter.ndim == 4).shape[1]
