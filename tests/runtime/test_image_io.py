@@ -368,6 +368,43 @@ def test_cut_off_files_are_told(tmp_path, name, ending, share):
     assert "\n" not in str(caught.value)
 
 
+def stack_with_pillow(path, stack):
+    pages = [Image.fromarray(page) for page in stack]
+    pages[0].save(path, save_all=True, append_images=pages[1:], compression="tiff_adobe_deflate")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        stack_with_pillow,
+        lambda path, stack: tifffile.imwrite(path, stack, photometric="minisblack"),
+        lambda path, stack: tifffile.imwrite(path, stack, photometric="minisblack", compression="zlib", bigtiff=True),
+        lambda path, stack: tifffile.imwrite(path, stack, photometric="minisblack", byteorder=">", compression="zlib"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*does not exist, so that:nnsam.errors.NnsamWarning")
+def test_stacks_never_lose_their_last_pages(tmp_path, write):
+    stack = np.random.default_rng(0).integers(0, 255, (9, 20, 25)).astype(np.uint8)
+    path = tmp_path / "a.tif"
+    write(path, stack)
+    content = path.read_bytes()
+    np.testing.assert_array_equal(reader("Tiff3DIO").read_images([path])[0][0], stack)
+    for share in np.linspace(0.05, 0.99, 40):
+        path.write_bytes(content[: int(len(content) * share)])
+        with pytest.raises(InputError, match=r"a\.tif"):
+            reader("Tiff3DIO").read_images([path])
+
+
+def test_a_compression_that_needs_a_package_is_told(tmp_path, monkeypatch):
+    def fail(self):
+        raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+    tifffile.imwrite(tmp_path / "a.tif", GREY)
+    monkeypatch.setattr(tifffile.TiffFile, "asarray", fail)
+    with pytest.raises(SetupError, match="pip install imagecodecs"):
+        reader("NaturalImage2DIO").read_images([tmp_path / "a.tif"])
+
+
 @given(
     st.binary(min_size=1, max_size=600),
     st.sampled_from([(name, end) for name, ends in SAMPLES.items() for end in ends]),

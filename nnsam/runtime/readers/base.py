@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnsam.data.atomic import atomic_file
-from nnsam.data.input_image import decoding
-from nnsam.errors import InputError, NnsamWarning
+from nnsam.errors import InputError, NnsamError, NnsamWarning
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class ImageIO(ABC):
         Raises:
             InputError: a file is missing, empty, damaged, cut off or of a kind that the reader does not read, holds
                 something else than finite real numbers, or does not fit to the others.
-            SetupError: a package is missing.
+            SetupError: a package that a compressed TIFF needs is missing.
 
         Warns:
             NnsamWarning: the files lie at different places or directions in space.
@@ -58,8 +57,7 @@ class ImageIO(ABC):
         files = []
         for path in map(Path, paths):
             _check_file(path)
-            with decoding(path):
-                file = self._read(path)
+            file = self._read_or_complain(path)
             files.append((path, file, _as_float(path, file.pixels)))
         first, reference, _ = files[0]
         for path, file, pixels in files[1:]:
@@ -93,8 +91,17 @@ class ImageIO(ABC):
             except InputError:
                 raise
             except (OSError, RuntimeError) as error:
-                reason = (str(error).strip() or type(error).__name__).splitlines()[-1].rstrip(".")
-                raise InputError(f"{path} cannot be written ({reason}).") from error
+                raise InputError(f"{path} cannot be written ({_reason(error)}).") from error
+
+    def _read_or_complain(self, path: Path) -> ImageFile:
+        try:
+            return self._read(path)
+        except NnsamError:
+            raise
+        except Exception as error:  # damaged files make decoders raise anything: KeyError, struct.error, RuntimeError
+            raise InputError(
+                f"{path} is damaged, cut off or of another format ({_reason(error)}); copy or export it again."
+            ) from error
 
     @abstractmethod
     def _read(self, path: Path) -> ImageFile:
@@ -103,6 +110,13 @@ class ImageIO(ABC):
     @abstractmethod
     def _write(self, draft: Path, path: Path, labels: NDArray[np.integer], properties: Mapping[str, Any]) -> None:
         """Writes (z, y, x) labels to `draft`, which is renamed to `path` afterwards."""
+
+
+def _reason(error: Exception) -> str:
+    """What an exception says on one line; of ITK's long ones the last line, which holds the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    text = lines[-1] if "ITK" in lines[0] else " ".join(lines)
+    return text.rstrip(".")
 
 
 def _check_file(path: Path) -> None:

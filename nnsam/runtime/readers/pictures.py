@@ -1,6 +1,5 @@
 """Pictures without a spacing (PNG, BMP, TIFF of one page), read by Pillow and tifffile."""
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from nnsam.errors import InputError
 from nnsam.runtime.readers.base import ImageFile, ImageIO
+from nnsam.runtime.readers.tiff_pages import read_tiff, write_tiff
 
 _TIFF = (".tif", ".tiff")
 _LOSSY = (".jpg", ".jpeg", ".webp", ".gif")
@@ -24,7 +24,7 @@ class NaturalImage2DIO(ImageIO):
     """
 
     def _read(self, path: Path) -> ImageFile:
-        pixels = _read_tiff(path) if path.name.lower().endswith(_TIFF) else _read_picture(path)
+        pixels = _read_channels(path) if path.name.lower().endswith(_TIFF) else _read_picture(path)
         if pixels.ndim == 2:
             return ImageFile(pixels[None, None], _SPACING)
         if pixels.ndim != 3 or pixels.shape[-1] not in (3, 4):
@@ -50,19 +50,6 @@ class NaturalImage2DIO(ImageIO):
         Image.fromarray(labels[0]).save(draft)
 
 
-def write_tiff(draft: Path, labels: NDArray[np.integer], compression: str | None) -> None:
-    """Writes (y, x) or (z, y, x) labels as grey pages.
-
-    Raises:
-        OSError: the file cannot be written completely.
-    """
-    import tifffile
-
-    content = io.BytesIO()  # written to a file itself, tifffile does not notice a full disk
-    tifffile.imwrite(content, labels, compression=compression, photometric="minisblack")
-    draft.write_bytes(content.getbuffer())
-
-
 def _read_picture(path: Path) -> NDArray:
     """(y, x) or (y, x, channels) as stored: no EXIF rotation, palettes as colours, alpha kept."""
     from PIL import Image
@@ -75,11 +62,9 @@ def _read_picture(path: Path) -> NDArray:
         return np.asarray(picture)
 
 
-def _read_tiff(path: Path) -> NDArray:
+def _read_channels(path: Path) -> NDArray:
     """(y, x) or (y, x, channels); three or four planes are channels, as scikit-image has it."""
-    import tifffile
-
-    pixels = tifffile.imread(path)
+    pixels = read_tiff(path)
     if pixels.ndim > 2 and pixels.shape[-1] not in (3, 4) and pixels.shape[-3] in (3, 4):
         return np.moveaxis(pixels, -3, -1)
     return pixels

@@ -86,8 +86,12 @@ def _complaint(path: Path, message: str) -> str:
             f"{path} has axes that are not perpendicular to each other (its direction cosines are not orthonormal), "
             "which SimpleITK does not read; resample it to a grid with perpendicular axes, or mend its header."
         )
+    # ITK's reasons are those of the operating system, and often misleading ("No such file").
     lines = [line.strip() for line in message.splitlines() if line.strip() and not line.startswith("Reason:")]
-    return f"{path} is damaged, cut off, or no image that SimpleITK reads ({lines[-1].rstrip('.')})."
+    return (
+        f"{path} is damaged, cut off, or no image that SimpleITK reads ({lines[-1].rstrip('.')}); copy or export it "
+        "again."
+    )
 
 
 def _image_file(path: Path, volume: Any, **properties: Any) -> ImageFile:

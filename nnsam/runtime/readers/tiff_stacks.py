@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nnsam.data.atomic import atomic_file
 from nnsam.errors import InputError, NnsamWarning
 from nnsam.runtime.readers.base import ImageFile, ImageIO
-from nnsam.runtime.readers.pictures import write_tiff
+from nnsam.runtime.readers.tiff_pages import read_tiff, write_tiff
 
 _ENDINGS = (".tif", ".tiff")
 
@@ -38,11 +38,9 @@ class Tiff3DIO(ImageIO):
         return image, {**properties, "spacing": _read_spacing(Path(paths[0]))}
 
     def _read(self, path: Path) -> ImageFile:
-        import tifffile
-
         if path.suffix.lower() not in _ENDINGS:
             raise InputError(f"{path} is no TIFF by its ending; this model reads {' or '.join(_ENDINGS)}.")
-        pixels = tifffile.imread(path)
+        pixels = read_tiff(path)
         if pixels.ndim != 3:
             raise InputError(
                 f"{path} has {pixels.ndim} dimensions, shape {pixels.shape}; expected one stack of grey pages."
