@@ -14,7 +14,7 @@ from nnsam.data.box_overlay import draw_segmentation
 from nnsam.data.image_files import write_png
 from nnsam.data.input_image import InputImage
 from nnsam.data.segmentation_files import label_dtype, write_probabilities, write_segmentation
-from nnsam.errors import NnsamError
+from nnsam.errors import InputError, NnsamError, SetupError
 from nnsam.prompts.box_files import BoxPrompts, BoxSource
 from nnsam.prompts.convention import from_challenge
 from nnsam.segment_tasks import SegmentTask
@@ -67,23 +67,90 @@ def load_predictor(
     folder: str | Path,
     *,
     folds: Sequence[str] | None = None,
-    checkpoint: str = "checkpoint_final.pth",
-    device: str = "cpu",
-    precision: str = "float32",
+    checkpoint: str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
     batch_size: int = 8,
+    threads: int = 0,
 ) -> tuple["BoxPredictor", str]:
-    """Loads a trained model folder; the arguments are those of `BoxPredictor.from_folder`.
+    """Loads a trained model folder, or a bundle, which needs neither PyTorch nor nnU-Net.
+
+    Args:
+        folder: of nnU-Net, or written by `nnsam export`.
+        folds: default: of a model folder see `BoxPredictor.from_folder`; of a bundle all.
+        checkpoint: file in the folds, by default checkpoint_final.pth; bundles have none.
+        device: "cpu" (default) or "cuda"; bundles run on the CPU.
+        precision: by default "f32" for a model folder, which also takes "bf16" and "auto"; "auto" for a bundle, which
+            also takes "f32", "bf16" and "int8". "float32" and "bfloat16" mean the same as the short names.
+        batch_size: patches per call of the network.
+        threads: number of CPU threads; 0 leaves the choice to PyTorch or OpenVINO.
 
     Returns:
-        The predictor, and a sentence about which fold was chosen, empty where there was no choice.
+        The predictor, and a sentence about how it was chosen, empty where there is nothing to tell.
 
     Raises:
-        InputError: the folder is not one of a box trainer, or the device is absent.
+        InputError: the folder is not one of a box model, the device is absent, or an option is not for this model.
+        SetupError: PyTorch or OpenVINO is missing, or the CPU does not compute the precision.
     """
-    from nnsam.inference import BoxPredictor
+    from nnsam.runtime.bundle import is_bundle
 
-    predictor = BoxPredictor.from_folder(folder, folds, checkpoint, device, precision=precision, batch_size=batch_size)
+    if is_bundle(folder):
+        from nnsam.runtime.box_predictor import BoxPredictor as BundlePredictor
+
+        _refuse_options_of_model_folders(folder, checkpoint, device)
+        predictor: BoxPredictor = BundlePredictor.open(
+            folder, precision or "auto", threads, batch_size=batch_size, folds=folds
+        )
+    else:
+        predictor = _from_model_folder(folder, folds, checkpoint, device, precision, batch_size, threads)
     return predictor, getattr(predictor.backend, "note", "")
+
+
+def _from_model_folder(
+    folder: str | Path,
+    folds: Sequence[str] | None,
+    checkpoint: str | None,
+    device: str | None,
+    precision: str | None,
+    batch_size: int,
+    threads: int,
+) -> "BoxPredictor":
+    from nnsam.inference import BoxPredictor
+    from nnsam.runtime.precision import check_precision
+
+    precision = check_precision(precision or "f32")
+    if precision == "int8":
+        raise InputError(f"{folder} is a model folder, which has no int8 network; export it first with `nnsam export`")
+    try:
+        if threads:
+            import torch
+
+            torch.set_num_threads(threads)
+        return BoxPredictor.from_folder(
+            folder,
+            folds,
+            checkpoint or "checkpoint_final.pth",
+            device or "cpu",
+            precision={"f32": "float32", "bf16": "bfloat16"}.get(precision, precision),
+            batch_size=batch_size,
+        )
+    except ModuleNotFoundError as error:
+        raise SetupError(
+            f"{folder} is a trained model folder, which needs the package {error.name}; install nnsam with PyTorch and "
+            "nnU-Net, or give a bundle, made with `nnsam export` where they are installed"
+        ) from None
+
+
+def _refuse_options_of_model_folders(folder: str | Path, checkpoint: str | None, device: str | None) -> None:
+    if checkpoint is not None:
+        raise InputError(
+            f"{folder} is a bundle, which holds no checkpoints to choose from; leave the checkpoint {checkpoint} out, "
+            "or export the model with it"
+        )
+    if device not in (None, "cpu"):
+        raise InputError(
+            f"{folder} is a bundle, which runs on the CPU; leave the device {device} out, or give the model folder"
+        )
 
 
 def segment_files(

@@ -38,7 +38,12 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this command's options."""
-    parser.add_argument("model", metavar="MODEL_FOLDER", help="trained by nnSAMBoxTrainer; holds plans.json and fold_*")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a bundle of `nnsam export`, which is quicker on CPUs and needs no PyTorch; or a model folder of "
+        "nnSAMBoxTrainer, with plans.json and fold_*",
+    )
     parser.add_argument("-i", "--input", required=True, metavar="IN", help="a file, a folder, or a DICOM folder")
     parser.add_argument(
         "-o", "--output", required=True, metavar="OUT", help="a file for one input (or a folder), else a folder"
@@ -69,17 +74,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fold",
         type=lambda text: text.split(","),
         metavar="F[,F...]",
-        help="which fold_F of the model; several are averaged (default: all where there is one, else the lowest)",
+        help="which fold_F of the model; several are averaged (default: of a bundle every one; of a model folder the "
+        "fold `all` where there is one, else the lowest)",
     )
     parser.add_argument(
-        "--checkpoint", default="checkpoint_final.pth", metavar="NAME", help="file in the fold (default: %(default)s)"
+        "--checkpoint", metavar="NAME", help="file in the fold of a model folder (default: checkpoint_final.pth)"
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="bundles run on the CPU (default: cpu)")
     parser.add_argument(
         "--precision",
-        choices=("float32", "bfloat16", "auto"),
-        default="float32",
-        help="on CPUs; auto: bfloat16 where the CPU computes it, which is faster (default: %(default)s)",
+        choices=("auto", "f32", "bf16", "int8", "float32", "bfloat16"),
+        help="on CPUs; float32 is f32, bfloat16 is bf16. Bundles: auto (default) is what was found quickest and "
+        "accurate at export. Model folders: f32 (default), bf16, or auto: bf16 where the CPU computes it",
+    )
+    parser.add_argument(
+        "--threads", type=_positive, default=0, metavar="N", help="CPU threads (default: as many as are good)"
     )
     parser.add_argument(
         "--batch-size", type=_positive, default=8, metavar="N", help="network inputs at once (default: %(default)s)"
@@ -160,6 +169,7 @@ def _load(args: argparse.Namespace) -> "BoxPredictor":
         device=args.device,
         precision=args.precision,
         batch_size=args.batch_size,
+        threads=args.threads,
     )
     if note:
         print(f"nnsam segment: {note}", file=sys.stderr)

@@ -30,7 +30,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from nnsam.errors import InputError
 
@@ -160,6 +159,8 @@ def _distance_2d(
 
 def _distance_to(features: NDArray[np.bool_], pixel: tuple[float, float]) -> NDArray[np.float32]:
     """Distance (H, W) of every other pixel to the boundary before the nearest true pixel."""
+    from scipy import ndimage  # a quarter of a second, which whatever else imports this package is spared
+
     y, x = ndimage.distance_transform_edt(~features, sampling=pixel, return_distances=False, return_indices=True)
     y -= np.arange(y.shape[0], dtype=y.dtype)[:, None]
     x -= np.arange(x.shape[1], dtype=x.dtype)

@@ -5,9 +5,22 @@ Pixels beyond the array's edge count as background.
 
 Empty masks: where both are empty every score is nan. Where one is (a total miss or a false alarm), Dice and surface
 Dice are 0, and the distances are what the argument `empty` says, never 0.
+
+Names are imported on first use (PEP 562): scipy.ndimage takes a quarter of a second.
 """
 
-from nnsam.metrics.overlap import dice
-from nnsam.metrics.surface import average_surface_distance, hausdorff95, surface_dice
+import importlib
 
-__all__ = ["average_surface_distance", "dice", "hausdorff95", "surface_dice"]
+_EXPORTS = {
+    "average_surface_distance": "nnsam.metrics.surface",
+    "dice": "nnsam.metrics.overlap",
+    "hausdorff95": "nnsam.metrics.surface",
+    "surface_dice": "nnsam.metrics.surface",
+}
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name: str):
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from nnsam.errors import InputError
 from nnsam.runtime.bundle import file_digest
 from nnsam.runtime.compiled_cache import CompiledCache
-from nnsam.runtime.precision import compile_hint, import_openvino
+from nnsam.runtime.openvino_import import import_openvino
+from nnsam.runtime.precision import compile_hint
 
 Inputs = Sequence[NDArray[np.float32]]
 
@@ -21,7 +22,7 @@ Inputs = Sequence[NDArray[np.float32]]
 class Engine:
     """Compiles networks for this CPU.
 
-    Nothing is sent over the network: OpenVINO's runtime has no telemetry, only its conversion tools do.
+    Nothing is sent over the network, see :mod:`nnsam.runtime.openvino_import`.
 
     Args:
         precision: "f32", "bf16", or "int8" for networks that were quantised; see

@@ -1,28 +1,15 @@
 """Which number format the networks of a bundle are computed in."""
 
 from functools import lru_cache
-from typing import Any
 
 from nnsam.errors import InputError, SetupError
 from nnsam.runtime.bundle import Bundle
+from nnsam.runtime.openvino_import import import_openvino
 
 PRECISIONS = ("auto", "f32", "bf16", "int8")
 _ALIASES = {"float32": "f32", "fp32": "f32", "bfloat16": "bf16"}
 # OpenVINO's names of what a CPU can do.
 _CAPABILITIES = {"FP32": "f32", "BF16": "bf16", "INT8": "int8"}
-
-
-def import_openvino() -> Any:
-    """Returns the `openvino` module.
-
-    Raises:
-        SetupError: it is not installed.
-    """
-    try:
-        import openvino
-    except ImportError:
-        raise SetupError('OpenVINO is not installed; install it with: pip install "openvino>=2024.4"') from None
-    return openvino
 
 
 @lru_cache(maxsize=1)

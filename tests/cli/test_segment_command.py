@@ -384,6 +384,7 @@ def test_options_reach_the_model_and_its_note_is_told(tmp_path, monkeypatch, cap
         "device": "cuda",
         "precision": "auto",
         "batch_size": 3,
+        "threads": 0,
     }
     captured = capsys.readouterr()
     assert captured.err == "nnsam segment: fold 0 of 0, 1 was used\n"
