@@ -1,7 +1,7 @@
 """Check the installation: versions, trainers, SAM weights, processor, OpenVINO.
 
 Each line is ok, a note, or a failure with its mend. The exit code is 1 if something that training or prediction
-needs is broken.
+needs is broken. Without PyTorch and nnU-Net only what exported models need is looked at.
 
 Example:
   nnsam doctor
@@ -10,6 +10,7 @@ Example:
 
 import argparse
 import contextlib
+import importlib.util
 import io
 import json
 import os
@@ -23,6 +24,17 @@ Level = Literal["ok", "note", "FAIL"]
 OK: Level = "ok"
 NOTE: Level = "note"
 FAIL: Level = "FAIL"
+# Modules that exported models and the reading of images need -> what pip calls them.
+RUNTIME_MODULES = {
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "skimage": "scikit-image",
+    "PIL": "pillow",
+    "tifffile": "tifffile",
+    "SimpleITK": "SimpleITK",
+    "nibabel": "nibabel",
+    "platformdirs": "platformdirs",
+}
 NNUNET_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
 
@@ -64,12 +76,45 @@ def run(args: argparse.Namespace) -> int:
 
 def examine() -> Iterator[Finding]:
     """Looks at one thing after the other."""
+    if not (_is_installed("torch") or _is_installed("nnunetv2")):
+        yield from _runtime_only()
+        return
     yield from _versions()
     yield _hook()
     yield _trainers()
     yield _weights()
     yield from _processor()
     yield _folders()
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ValueError:  # a module that was put into sys.modules by hand
+        return False
+
+
+def _runtime_only() -> Iterator[Finding]:
+    """What `nnsam predict` and `nnsam segment` need with exported models."""
+    from nnsam.machine import PACKAGES, describe_machine, package_version
+
+    yield Finding(
+        "installation",
+        NOTE,
+        "runtime-only installation: predict and segment with exported models",
+        "for training and export install nnsam with its dependencies, which bring PyTorch and nnU-Net",
+    )
+    found = {name: package_version(name) for name in PACKAGES}
+    yield Finding("versions", OK, ", ".join(f"{name} {version}" for name, version in found.items() if version))
+    missing = [package for module, package in RUNTIME_MODULES.items() if not _is_installed(module)]
+    if missing:
+        mend = f"pip install {' '.join(missing)}"
+        yield Finding("packages", FAIL, f"missing: {', '.join(missing)}", mend)
+    else:
+        yield Finding("packages", OK, "images of all formats can be read")
+    machine = describe_machine()
+    yield _cpu(machine)
+    yield from _openvino(machine, use="")
 
 
 def _versions() -> Iterator[Finding]:
@@ -147,19 +192,28 @@ def _processor() -> Iterator[Finding]:
     from nnsam.machine import describe_machine
 
     machine = describe_machine()
-    features = ", ".join(machine["cpu_features"]) or "unknown"
-    yield Finding("processor", OK, f"{machine['processor']}, {machine['cores']} cores; {features}")
+    yield _cpu(machine)
     if machine["gpu"]:
         yield Finding("GPU", OK, machine["gpu"])
     else:
         yield Finding("GPU", NOTE, "none that PyTorch can use", "give nnU-Net's commands the option -device cpu")
+    yield from _openvino(machine, use="CPU training in ")
+
+
+def _cpu(machine: dict) -> Finding:
+    features = ", ".join(machine["cpu_features"]) or "unknown"
+    return Finding("processor", OK, f"{machine['processor']}, {machine['cores']} cores; {features}")
+
+
+def _openvino(machine: dict, *, use: str) -> Iterator[Finding]:
+    """OpenVINO's devices; the CPU's quickest precision is told after `use`."""
     devices = machine["openvino_devices"]
-    if not devices:
-        yield Finding("OpenVINO", FAIL, "not installed", 'pip install "openvino>=2024.4"')
-        return
+    if "CPU" not in devices:
+        found = f"no CPU among its devices ({', '.join(devices)})" if devices else "not installed"
+        yield Finding("OpenVINO", FAIL, found, 'pip install "openvino>=2024.4"')
     for name, capabilities in devices.items():
         quick = "bfloat16" if "BF16" in capabilities else "float32"
-        precision = f"; CPU training in {quick}" if name == "CPU" else ""
+        precision = f"; {use}{quick}" if name == "CPU" and use else ""
         yield Finding(f"OpenVINO {name}", OK, f"{', '.join(sorted(capabilities))}{precision}")
 
 
