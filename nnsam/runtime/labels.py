@@ -43,7 +43,7 @@ def to_probabilities(logits: NDArray[np.float32], labels: Mapping[str, Any]) -> 
         labels: the manifest's section of this name.
     """
     for block in blocks(logits.shape[1:]):
-        values = logits[(slice(None), *block)]
+        values = logits[:, block[0], block[1]]
         if labels["has_regions"]:
             with np.errstate(over="ignore"):  # exp(100) is infinite, and the probability 0
                 values[...] = 1 / (1 + np.exp(-values))
@@ -68,18 +68,14 @@ def blocks(shape: Sequence[int], voxels: int = _BLOCK_VOXELS) -> Iterator[tuple[
 
 def _take_greatest(channels: Iterable[NDArray], out: NDArray[np.integer]) -> None:
     """Writes the number of the channel with the greatest value; the first of equal ones."""
-    greatest: NDArray | None = None
+    # Halves are compared one by one, single precision many at a time.
+    greatest = np.full(out.shape, -np.inf, dtype=np.float32)
+    out[...] = 0
     for index, channel in enumerate(channels):
-        if greatest is None:
-            greatest = channel.copy()
-            out[...] = 0
-            continue
         for block in blocks(out.shape):
-            candidate = channel[block]
-            # Halves are compared one by one, single precision many at a time.
-            better = candidate.astype(np.float32) > greatest[block].astype(np.float32)
-            np.copyto(greatest[block], candidate, where=better)
-            out[block][better] = index
+            values, best = channel[block].astype(np.float32), greatest[block]
+            np.copyto(out[block], index, where=values > best)
+            np.maximum(best, values, out=best)
 
 
 def _paint_regions(channels: Iterable[NDArray], order: Sequence[int], out: NDArray[np.integer]) -> None:
@@ -87,4 +83,4 @@ def _paint_regions(channels: Iterable[NDArray], order: Sequence[int], out: NDArr
     out[...] = 0
     for channel, label in zip(channels, order, strict=True):
         for block in blocks(out.shape):
-            out[block][channel[block].astype(np.float32) > REGION_THRESHOLD] = label
+            np.copyto(out[block], label, where=channel[block].astype(np.float32) > REGION_THRESHOLD)

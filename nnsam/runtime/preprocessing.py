@@ -65,7 +65,8 @@ def preprocess(image: ArrayLike, spacing: Sequence[float], manifest: Mapping[str
     original = tuple(float(spacing[axis]) for axis in order)
     shape = data.shape[1:]
     box = nonzero_box(data)
-    data = data[(slice(None), *box_slices(box))]
+    z, y, x = box_slices(box)
+    data = data[:, z, y, x]
     target = model_spacing(settings, original)
     new_shape = resampled_shape(data.shape[1:], original, target)
     mask = filled_mask(data) if any(uses_mask(channel) for channel in settings["normalization"]) else None

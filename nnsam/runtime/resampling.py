@@ -40,8 +40,9 @@ def resampled_shape(shape: Sequence[int], spacing: Sequence[float], target: Sequ
     new = tuple(round(old / wanted * count) for old, wanted, count in zip(spacing, target, shape, strict=True))
     if min(new) < 1 or np.prod(new, dtype=float) > _MOST_VOXELS:
         raise InputError(
-            f"an image of {' x '.join(map(str, shape))} voxels of {_sizes(spacing)} would have "
-            f"{' x '.join(map(str, new))} voxels of the model's size {_sizes(target)}; check the image's voxel size"
+            f"without the zeros around it, the image has {' x '.join(map(str, shape))} voxels of "
+            f"{_sizes(spacing)} and would have {' x '.join(map(str, new))} of the model's size {_sizes(target)}; "
+            "check the image's voxel size"
         )
     return new
 

@@ -64,7 +64,8 @@ def to_probabilities(
     whole = np.zeros((len(logits), *prepared.shape_before_cropping), dtype=np.float32)
     if not labels["has_regions"]:
         whole[0] = 1
-    inside = whole[(slice(None), *box_slices(prepared.box))]
+    z, y, x = box_slices(prepared.box)
+    inside = whole[:, z, y, x]
     for target, channel in zip(inside, channels, strict=True):
         target[...] = channel
     turn_into_probabilities(inside, labels)

@@ -4,7 +4,7 @@ Sums are kept in half precision, as nnU-Net keeps them; each addition is compute
 nnU-Net's order, so that the result is nnU-Net's to the last bit given the same answers for the tiles.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Protocol
 
@@ -86,8 +86,8 @@ def predict_logits(
     assert total is not None, "no fold"
     if len(networks.folds) > 1:
         _half(np.divide, total, np.float32(len(networks.folds)), total)
-    inside = (slice(low, low + size - low - high) for (low, high), size in zip(margins, data.shape[1:], strict=True))
-    return total[(slice(None), *inside)]
+    z, y, x = (slice(low, size - high) for (low, high), size in zip(margins, data.shape[1:], strict=True))
+    return total[:, z, y, x]
 
 
 def batch_size(patch_size: Sequence[int], variants: int = 1) -> int:
@@ -141,7 +141,7 @@ class _Weights:
         total = np.zeros((outputs, *self._sum.shape), dtype=np.float16)
         with np.errstate(over="ignore", invalid="ignore"):  # looked for below
             for tile, answer in zip(self._tiles, answers, strict=True):
-                target = total[(slice(None), *tile)]
+                target = _all_channels(total, tile)
                 _half(np.add, target, answer * self._weights, target)
             for output in total:
                 _half(np.divide, output, self._sum, output)
@@ -162,16 +162,15 @@ def _answers(
     report: _Report,
 ) -> Iterator[NDArray[np.float32]]:
     """Yields the answer for each tile, (O, *patch): the mean of its mirrored versions."""
-    patches = ((data[(slice(None), *tile)], axes) for tile in tiles for axes in variants)
-    mirrored = (np.flip(patch, [axis + 1 for axis in axes]) for patch, axes in patches)
-    patch_size = data[(slice(None), *tiles[0])].shape[1:]
-    stream = networks.stream(fold, _batches(mirrored, batch_size(patch_size, len(variants))))
+    patches = (_mirrored(_all_channels(data, tile), axes) for tile in tiles for axes in variants)
+    patch_size = _all_channels(data, tiles[0]).shape[1:]
+    stream = networks.stream(fold, _batches(patches, batch_size(patch_size, len(variants))))
     with closing(_single(stream)) as singles:
         for _ in tiles:
             report.check()
             answer = next(singles).astype(np.float32)  # a copy: the network's own memory is not written to
             for axes in variants[1:]:
-                answer += np.flip(next(singles), [axis + 1 for axis in axes])
+                answer += _mirrored(next(singles), axes)
             if len(variants) > 1:
                 answer /= len(variants)
             yield answer
@@ -189,7 +188,7 @@ def _batches(patches: Iterable[NDArray[np.float32]], size: int) -> Iterator[NDAr
         yield np.stack(waiting)
 
 
-def _single(stream: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+def _single(stream: Iterator[NDArray[np.float32]]) -> Generator[NDArray[np.float32], None, None]:
     try:
         for batch in stream:
             yield from batch
@@ -197,6 +196,17 @@ def _single(stream: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float3
         # Requests under way are given up when the image is.
         if hasattr(stream, "close"):
             stream.close()
+
+
+def _all_channels(image: NDArray, tile: Tile) -> NDArray:
+    """Cuts a tile out of an image with channels in front; a view."""
+    index: Tile = (slice(None), *tile)
+    return image[index]
+
+
+def _mirrored(patch: NDArray[np.float32], axes: Mirroring) -> NDArray[np.float32]:
+    """Mirrors a patch (C, *patch) along axes of which 0 is the first spatial one; a view."""
+    return np.flip(patch, tuple(axis + 1 for axis in axes))
 
 
 def _half(operation: np.ufunc, first: NDArray, second: Any, out: NDArray[np.float16]) -> NDArray[np.float16]:
