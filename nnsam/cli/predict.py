@@ -60,17 +60,20 @@ def _run(args: argparse.Namespace) -> int:
     task = _plan(args)
     with ExitStack() as files:
         # Opened first, so that long work does not end at a path that cannot be written to.
-        json_file = files.enter_context(atomic_file(args.json)) if args.json else None
-        screen = files.enter_context(Screen(len(task.cases), args.quiet))
+        json_file = files.enter_context(atomic_file(args.json)) if args.json not in (None, "-") else None
+        screen = files.enter_context(Screen(len(task.cases), args.quiet or args.json == "-"))
         try:
             report = _predict(args, task, screen)
         except KeyboardInterrupt:
             if task.file is None:
                 screen.interrupted()
             raise
-        if json_file is not None:
+        if args.json is not None:
             text = to_json(task.bundle, task.options, task.reason, report, time.perf_counter() - start)
-            json_file.write_text(text, encoding="utf-8")
+            if json_file is not None:
+                json_file.write_text(text, encoding="utf-8")
+            else:
+                sys.stdout.write(text)
     return _print_failures(report)
 
 

@@ -65,7 +65,9 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="cases that are read, computed and written at the same time; 1 needs the least memory (default: "
         "%(default)s)",
     )
-    parser.add_argument("--json", metavar="FILE", help="write seconds per case, precision and machine as JSON")
+    parser.add_argument(
+        "--json", metavar="FILE", help="write seconds per case, precision and machine as JSON; - for standard output"
+    )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     parser.add_argument(
         "--ray",

@@ -1,0 +1,148 @@
+"""The record of a folder run: what counts as done, and what a kill leaves."""
+
+import json
+
+import pytest
+
+from nnsam.errors import InputError
+from nnsam.runtime import run_record
+from nnsam.runtime.run_record import RECORD, RunRecord, describe_inputs, describe_outputs, has_record
+
+SETTINGS = {"precision": "f32", "folds": ["0"], "step": 0.5}
+
+
+@pytest.fixture
+def files(tmp_path):
+    image, mask = tmp_path / "a_0000.png", tmp_path / "out" / "a.png"
+    mask.parent.mkdir()
+    image.write_bytes(b"image")
+    mask.write_bytes(b"mask")
+    return image, mask
+
+
+def record_of(files, settings=SETTINGS, bundle="digest"):
+    return RunRecord(files[1].parent, bundle, settings)
+
+
+def resumed(files, **changes):
+    record = record_of(files, **changes)
+    record.resume()
+    return record
+
+
+def written(files):
+    image, mask = files
+    record = record_of(files)
+    record.add("a", describe_outputs([mask]), describe_inputs([image]))
+    record.flush()
+    return record
+
+
+def is_done(record, files):
+    return record.is_done("a", [files[1]], [files[0]])
+
+
+def test_descriptions(files):
+    image, mask = files
+    digest = "48bf9b4f142ab45cac6f33cf99415bca6ca8e07608a031237aa76560fec2204b"  # printf mask | sha256sum
+    assert describe_outputs([mask]) == {"a.png": {"sha256": digest, "size": 4}}
+    assert describe_inputs([image]) == {"a_0000.png": {"size": 5, "modified": image.stat().st_mtime_ns}}
+
+
+def test_a_written_record_is_taken_over(files):
+    written(files)
+    assert is_done(resumed(files), files)
+    assert has_record(files[1].parent)
+
+
+def test_nothing_is_done_without_a_record(files):
+    assert not is_done(resumed(files), files)
+    assert not has_record(files[1].parent)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda image, mask: mask.write_bytes(b"mas"),
+        lambda image, mask: mask.write_bytes(b"mast"),
+        lambda image, mask: mask.unlink(),
+        lambda image, mask: (mask.unlink(), mask.mkdir()),
+        lambda image, mask: image.write_bytes(b"other image"),
+        lambda image, mask: image.unlink(),
+    ],
+)
+def test_changed_files_are_not_done(files, spoil):
+    written(files)
+    spoil(*files)
+    assert not is_done(resumed(files), files)
+
+
+def test_an_output_more_or_less_is_not_done(files):
+    written(files)
+    image, mask = files
+    other = mask.with_suffix(".npz")
+    other.write_bytes(b"1")
+    assert not resumed(files).is_done("a", [mask, other], [image])
+    assert not resumed(files).is_done("a", [], [image])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"bundle": "other"}, "the model digest there and other now"),
+        ({"settings": {**SETTINGS, "precision": "bf16"}}, "precision 'f32' there and 'bf16' now"),
+        ({"settings": {**SETTINGS, "new": 1}}, "new None there and 1 now"),
+    ],
+)
+def test_another_model_or_other_settings_are_refused(files, changes, words):
+    written(files)
+    with pytest.raises(InputError, match=words):
+        resumed(files, **changes)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "",
+        lambda text: "[1]",
+        lambda text: json.dumps({**json.loads(text), "format": "something"}),
+        lambda text: json.dumps({**json.loads(text), "format_version": 2}),
+        lambda text: json.dumps({**json.loads(text), "cases": {"a": 1}}),
+        lambda text: json.dumps({**json.loads(text), "settings": None}),
+    ],
+)
+def test_a_damaged_record_holds_nothing(files, spoil):
+    written(files)
+    path = files[1].parent / RECORD
+    path.write_text(spoil(path.read_text()))
+    assert not is_done(resumed(files), files)
+
+
+def test_a_long_record_is_not_rewritten_all_the_time_but_at_the_end(files, monkeypatch):
+    now = [0.0]
+
+    def clock():
+        now[0] += 1.0  # writing takes a second on this clock
+        return now[0]
+
+    monkeypatch.setattr(run_record.time, "monotonic", clock)
+    record, path = record_of(files), files[1].parent / RECORD
+    writes = 0
+    for number in range(100):
+        before = path.stat().st_mtime_ns if path.exists() else None
+        record.add(f"case{number}", {}, {})
+        writes += path.stat().st_mtime_ns != before
+    assert 1 <= writes < 20
+    record.flush()
+    assert len(json.loads(path.read_text())["cases"]) == 100
+
+
+def test_a_record_that_cannot_be_written_is_one_sentence(files, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    with pytest.raises(InputError, match=r"nnsam_predict\.json cannot be written \(No space left"):
+        written(files)
+    assert [path.name for path in files[1].parent.iterdir()] == ["a.png"]
