@@ -79,13 +79,8 @@ def predict_logits(
     variants = mirrorings(tiling["mirror_axes"] if mirror else None)
     weights = _Weights(data.shape[1:], tiles, gaussian(patch_size, tiling.get("gaussian_sigma", 1 / 8)))
     report = _Report(len(tiles) * len(networks.folds), progress, cancelled)
-    total: NDArray[np.float16] | None = None
-    for fold in range(len(networks.folds)):
-        logits = weights.mean(_answers(networks, fold, data, tiles, variants, report), networks.outputs)
-        total = logits if total is None else _half(np.add, total, logits, total)
-    assert total is not None, "no fold"
-    if len(networks.folds) > 1:
-        _half(np.divide, total, np.float32(len(networks.folds)), total)
+    folds = (_answers(networks, fold, data, tiles, variants, report) for fold in range(len(networks.folds)))
+    total = _mean(weights.mean(answers, networks.outputs) for answers in folds)
     z, y, x = (slice(low, size - high) for (low, high), size in zip(margins, data.shape[1:], strict=True))
     return total[:, z, y, x]
 
@@ -175,6 +170,14 @@ def _answers(
                 answer /= len(variants)
             yield answer
             report.step()
+
+
+def _mean(folds: Iterator[NDArray[np.float16]]) -> NDArray[np.float16]:
+    """Averages the folds' logits, of which at most two are in memory; the first ones are written to."""
+    total, count = next(folds), 1
+    for count, logits in enumerate(folds, start=2):
+        _half(np.add, total, logits, total)
+    return _half(np.divide, total, np.float32(count), total) if count > 1 else total
 
 
 def _batches(patches: Iterable[NDArray[np.float32]], size: int) -> Iterator[NDArray[np.float32]]:
