@@ -175,8 +175,9 @@ def _answers(
 def _mean(folds: Iterator[NDArray[np.float16]]) -> NDArray[np.float16]:
     """Averages the folds' logits, of which at most two are in memory; the first ones are written to."""
     total, count = next(folds), 1
-    for count, logits in enumerate(folds, start=2):
+    for logits in folds:
         _half(np.add, total, logits, total)
+        count += 1
     return _half(np.divide, total, np.float32(count), total) if count > 1 else total
 
 
