@@ -3,13 +3,15 @@
 import gc
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from nnsam.bench.cpu_cases import measure_rows
 from nnsam.bench.cpu_model import random_bundle
+from nnsam.bench.cpu_pytorch import random_model_folder
 from nnsam.bench.cpu_ratios import (
     BOX_NETWORK,
     BOX_ZOOM,
@@ -30,7 +32,7 @@ from nnsam.runtime.bundle import Bundle
 from nnsam.runtime.precision import bundle_precisions, cpu_precisions
 
 PRECISIONS = ("f32", "bf16", "int8")
-ROUNDS, QUICK_ROUNDS = 15, 3
+ROUNDS, QUICK_ROUNDS = 9, 3
 SIZES, QUICK_SIZES = (1024, 512, 256), (1024,)
 # Slices of a volume that are computed; the time of a slice does not depend on their number.
 SLICES = 16
@@ -54,13 +56,13 @@ def bench_cpu(
 
     Args:
         model: bundle of a box model; None: the published network with random weights, which costs the same.
-        rounds: that count; None: 15, or 3 if quick. See `measure_rows` for the rows.
+        rounds: that count; None: 9, or 3 if quick. See `measure_rows` for the rows.
         rows: see `choose_rows`.
         precisions: of f32, bf16, int8; None: all that this machine and the bundle have.
         quick: three rows, few rounds, the encoder at 1024 alone.
         slices_limit: volumes have at most so many slices; None: all.
         threads: 0 for all cores.
-        ratios: compare with PyTorch; else the rows alone.
+        ratios: compare with PyTorch, in the rows as well.
         cold: start fresh processes.
         progress: is told what is being measured.
 
@@ -85,17 +87,20 @@ def bench_cpu(
             bundle = Bundle.open(model, "box")
             wanted = _offered(bundle, wanted, notes) or ["f32"]
         comparisons = _compare(bundle, wanted, rounds, threads, quick, notes, progress) if ratios else []
+        pytorch = random_model_folder(Path(folder) / "pytorch") if ratios and _is_published(bundle) else None
         gc.collect()
-        measured = measure_rows(
-            bundle.folder,
-            chosen,
-            wanted,
-            rounds,
-            slices_limit=slices_limit,
-            threads=threads,
-            cold=cold,
-            progress=progress,
-        )
+        with nullcontext() if pytorch is None else _pytorch_threads(threads):
+            measured = measure_rows(
+                bundle.folder,
+                chosen,
+                wanted,
+                rounds,
+                slices_limit=slices_limit,
+                threads=threads,
+                cold=cold,
+                pytorch=pytorch,
+                progress=progress,
+            )
     return {
         **_headlines(comparisons),
         "comparisons": comparisons,
@@ -108,6 +113,12 @@ def bench_cpu(
         "machine": machine,
         "versions": {**machine["versions"], "nncf": package_version("nncf"), "python": machine["python"]},
     }
+
+
+def _is_published(bundle: Bundle) -> bool:
+    """Whether the network is the published one, so that one with random weights costs as much in PyTorch."""
+    networks, model = bundle.manifest["networks"], bundle.manifest["model"]
+    return networks["image_encoder"] is None and model["parameters"] == FULL_PARAMETERS
 
 
 def _possible(precisions: Sequence[str] | None, notes: list[str]) -> list[str]:
@@ -145,15 +156,11 @@ def _compare(
     notes: list[str],
     progress: Callable[[str], object],
 ) -> list[dict[str, Any]]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
+    with _pytorch_threads(threads):
         found = []
         if bundle.manifest["networks"]["image_encoder"] is None:
             progress("box network")
-            same = bundle.manifest["model"]["parameters"] == FULL_PARAMETERS
+            same = _is_published(bundle)
             found += compare_box_network(bundle, precisions, rounds, threads, with_pytorch=same)
             if not same:
                 notes.append("the model is not the published network, so that its patch has no PyTorch time beside it")
@@ -166,9 +173,19 @@ def _compare(
             progress("hybrid, zoom" if hybrid else "box network, zoom")
             found.append(compare_zoom(hybrid, precisions, rounds, threads))
             gc.collect()
+    return found
+
+
+@contextmanager
+def _pytorch_threads(threads: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
     finally:
         torch.set_num_threads(before)
-    return found
 
 
 def _headlines(comparisons: Sequence[dict]) -> dict[str, float | None]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # Slices that warm a volume up: enough for batches of all the sizes that the whole volume is cut into.
 _WARMUP_SLICES = 4
 _MANY = 100  # boxes
+PYTORCH_ROW = "pytorch"  # stands beside the names of precisions
 
 
 def measure_rows(
@@ -34,6 +35,7 @@ def measure_rows(
     slices_limit: int | None = None,
     threads: int = 0,
     cold: bool = True,
+    pytorch: Path | None = None,
     progress: Callable[[str], object] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """Times every row in every precision.
@@ -46,38 +48,58 @@ def measure_rows(
         slices_limit: volumes have at most so many slices.
         threads: 0 for all.
         cold: with fresh processes.
+        pytorch: model folder of the same network, measured in float32 after the bundle.
         progress: is told what is being measured.
 
     Returns:
         Per row: `name`; `shape` as in the table; `boxes`; `slices`, how many were computed (None for pictures);
-        `precisions`: precision -> what :func:`_warm` and :func:`_cold` return; and, on top, the figures of the
-        quickest precision over all rows, `precision`.
+        `precisions`: precision, or "pytorch" -> what :func:`_warm` and :func:`_cold` return; and, on top, the figures
+        of the precision that is quickest over all rows, `precision`.
     """
-    predictors = {precision: open_predictor(bundle, precision, threads) for precision in precisions}
-    found = []
-    for row in rows:
-        progress(f"{row.name}, warm")
-        found.append(_entry(row, slices_limit, _warm(predictors, limit_slices(row, slices_limit), rounds)))
-    predictors.clear()
-    gc.collect()  # the fresh processes have the machine for themselves
-    for row, entry in zip(rows, found, strict=True):
-        for precision in precisions if cold else ():
-            progress(f"{row.name}, cold, {precision}")
-            figures = _cold(bundle, limit_slices(row, slices_limit), precision, threads, _repetitions(row, rounds))
-            entry["precisions"][precision].update(figures)
-    best = min(precisions, key=lambda name: sum(entry["precisions"][name]["warm_s"] for entry in found))
-    return [{**entry, "precision": best, **entry["precisions"][best]} for entry in found]
+    parts = [limit_slices(row, slices_limit) for row in rows]
+    found: list[dict[str, dict[str, Any]]] = [{} for _ in rows]
+    models: list[tuple[Path, Sequence[str]]] = [(bundle, precisions)]
+    if pytorch is not None:
+        models.append((pytorch, [PYTORCH_ROW]))
+    for model, names in models:  # one after the other, so that PyTorch's memory is not held beside the bundle's
+        predictors = {name: _open(model, name, threads) for name in names}
+        for part, figures in zip(parts, found, strict=True):
+            progress(f"{part.name}, warm{', PyTorch' if model == pytorch else ''}")
+            figures.update(_warm(predictors, part, rounds))
+        del predictors
+        gc.collect()
+    for model, names in models if cold else ():
+        for part, figures in zip(parts, found, strict=True):
+            for name in names:
+                progress(f"{part.name}, cold, {name}")
+                figures[name].update(_cold(model, part, name, threads, _repetitions(part, rounds)))
+    best = min(precisions, key=lambda name: sum(figures[name]["warm_s"] for figures in found))
+    return [_entry(row, part, figures, best) for row, part, figures in zip(rows, parts, found, strict=True)]
 
 
-def _entry(row: TableRow, limit: int | None, timings: Mapping[str, dict]) -> dict[str, Any]:
-    slices = limit_slices(row, limit).size[0] if row.is_volume else None
-    shape = list(row.size) if row.is_volume else [*row.size, 3]
-    for figures in timings.values():
-        if row.is_volume:
-            figures["s_per_slice_and_object"] = figures["warm_s"] / figures["passes"]
+def _open(model: Path, name: str, threads: int) -> "BoxPredictor":
+    if name != PYTORCH_ROW:
+        return open_predictor(model, name, threads)
+    from nnsam.inference import BoxPredictor
+
+    return BoxPredictor.from_folder(model)
+
+
+def _entry(row: TableRow, part: TableRow, figures: dict[str, dict[str, Any]], best: str) -> dict[str, Any]:
+    if row.is_volume:
+        for values in figures.values():
+            values["s_per_slice_and_object"] = values["warm_s"] / values["passes"]
             # Of the whole volume, from the part that was computed.
-            figures["whole_volume_s"] = figures["s_per_slice_and_object"] * row.size[0] * row.objects
-    return {"name": row.name, "shape": shape, "boxes": row.objects, "slices": slices, "precisions": dict(timings)}
+            values["whole_volume_s"] = values["s_per_slice_and_object"] * row.size[0] * row.objects
+    return {
+        "name": row.name,
+        "shape": list(row.size) if row.is_volume else [*row.size, 3],
+        "boxes": row.objects,
+        "slices": part.size[0] if row.is_volume else None,
+        "precision": best,
+        **figures[best],
+        "precisions": figures,
+    }
 
 
 def _repetitions(row: TableRow, rounds: int) -> int:
@@ -124,27 +146,30 @@ def _short(made: SyntheticImage) -> SyntheticImage:
     return SyntheticImage(image, boxes, made.spacing)
 
 
-def _cold(bundle: Path, row: TableRow, precision: str, threads: int, rounds: int) -> dict[str, float | None]:
+def _cold(model: Path, row: TableRow, precision: str, threads: int, rounds: int) -> dict[str, float | None]:
     """Runs `nnsam segment` once with nothing cached and then with the compiled model cached.
+
+    PyTorch has nothing to cache; its first run, which may have to read files from the disk, does not count either.
 
     Returns:
         `cold_s`: median seconds from the process' start to the mask on disk; `cold_uncached_s`: of the first run;
-        `peak_mb`: the highest of the cached runs; `peak_uncached_mb`.
+        `peak_mb`: the highest of the cached runs; `peak_uncached_mb`. The uncached ones are None for PyTorch.
     """
+    compiles = precision != PYTORCH_ROW
     with tempfile.TemporaryDirectory(prefix="nnsam_bench_") as name:
         folder = Path(name)
         image, boxes, output = _write_case(row, folder)
-        options = ["--precision", precision, *(["--threads", str(threads)] if threads else [])]
-        command = segment_command(bundle, image, boxes, output, options)
+        options = ["--precision", precision if compiles else "f32", *(["--threads", str(threads)] if threads else [])]
+        command = segment_command(model, image, boxes, output, options)
         environment = {"NNSAM_HOME": str(folder / "home")}
         first = run_cold(command, output, environment)
         runs = [run_cold(command, output, environment) for _ in range(max(1, min(rounds, 3)))]
     peaks = [run.peak_mb for run in runs if run.peak_mb is not None]
     return {
         "cold_s": statistics.median(run.seconds for run in runs),
-        "cold_uncached_s": first.seconds,
+        "cold_uncached_s": first.seconds if compiles else None,
         "peak_mb": max(peaks) if peaks else None,
-        "peak_uncached_mb": first.peak_mb,
+        "peak_uncached_mb": first.peak_mb if compiles else None,
     }
 
 

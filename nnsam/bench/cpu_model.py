@@ -106,6 +106,8 @@ def quantize_on_noise(source: Path, target: Path, shapes: Sequence[tuple[int, ..
     """
     before = os.environ.get("NNCF_CI")
     os.environ["NNCF_CI"] = "1"  # otherwise NNCF would report its use to its makers over the network
+    # On import it looks for compilers and says what it has not found.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     try:
         import nncf
     except ImportError as error:

@@ -11,7 +11,7 @@ Without --model the published network (71.8 M parameters) is measured with rando
 `cpu` compares PyTorch float32 with OpenVINO (f32, bf16, int8): box network, SAM encoder, a zoomed box of either model;
 and times the 14 shapes of Table 4 of Stock et al. on synthetic images, warm, and cold as `nnsam segment` in a fresh
 process, with its peak memory. Volumes are cut to 16 slices unless --slices-limit says otherwise. --model takes a bundle
-of `nnsam export`. The machine should have nothing else to do.
+of `nnsam export`. It takes an hour, with --quick some minutes; the machine should have nothing else to do.
 
 Example:
   nnsam bench train
@@ -25,14 +25,13 @@ Example:
 
 import argparse
 import json
+import warnings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("what", choices=["train", "box", "cpu"], help="what to measure")
-    parser.add_argument(
-        "--rounds", type=int, help="repetitions that count (train: 10, box: 7, cpu: 15; 3 with --quick)"
-    )
+    parser.add_argument("--rounds", type=int, help="repetitions that count (train: 10, box: 7, cpu: 9; 3 with --quick)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to compute (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     train = parser.add_argument_group("train")
@@ -130,7 +129,8 @@ def _bench_cpu(args: argparse.Namespace) -> dict:
     if args.out is not None:
         check_folder(args.out)  # before minutes of measuring
     screen = Console(stderr=True)
-    with screen.status("Measuring") as status:
+    with screen.status("Measuring") as status, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PyTorch's about other packages, on import
         result = bench_cpu(
             args.model,
             rounds=args.rounds,

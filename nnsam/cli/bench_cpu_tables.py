@@ -58,7 +58,7 @@ def _rows(rows: list[dict]) -> Table:
         for precision, figures in row["precisions"].items():
             table.add_row(
                 *first,
-                precision,
+                "PyTorch f32" if precision == "pytorch" else precision,
                 f"{figures['warm_s']:.3f}",
                 _number(figures.get("s_per_slice_and_object"), 3),
                 _number(figures.get("cold_s"), 2),

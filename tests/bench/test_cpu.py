@@ -130,6 +130,37 @@ def test_content_changes_from_round_to_round(tmp_path, monkeypatch):
     assert len(images) == len(set(images)) == 4
 
 
+def test_pytorch_comes_after_the_bundle(tmp_path, opened, processes):
+    from nnsam.bench.cpu_pytorch import random_model_folder
+
+    folder = random_model_folder(tmp_path / "model", model="small")
+    [row] = measure_rows(tmp_path / "bundle", ROWS[:1], ["f32"], 1, pytorch=folder)
+    assert list(row["precisions"]) == ["f32", "pytorch"]
+    assert row["precision"] == "f32"
+    assert row["precisions"]["pytorch"]["passes"] == 2
+    assert row["precisions"]["pytorch"]["cold_s"] == 1
+    assert row["precisions"]["pytorch"]["cold_uncached_s"] is None
+    command = processes[-1][0]
+    assert str(folder) in command
+    assert command[command.index("--precision") + 1] == "f32"
+
+
+def test_the_random_model_folder_is_the_random_network(tmp_path):
+    import torch
+
+    from nnsam.bench.cpu_model import random_network
+    from nnsam.bench.cpu_pytorch import random_model_folder
+
+    backend = BoxPredictor.from_folder(random_model_folder(tmp_path / "model", model="small")).backend
+    assert backend.spec.image_channels == 3
+    assert backend.spec.per_slice_normalization
+    patches = np.random.default_rng(0).standard_normal((1, 4, 128, 160), np.float32)
+    with torch.no_grad():
+        expected = random_network("small")(torch.from_numpy(patches)).softmax(1)[:, 1]
+    np.testing.assert_allclose(backend(patches), expected, atol=1e-6)
+    assert backend(patches).min() > 0.5  # every object is found everywhere
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """The small network as a bundle, f32 only."""
