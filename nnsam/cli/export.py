@@ -88,15 +88,17 @@ def _print_report(bundle: "Bundle") -> None:
 
     parity, precision = bundle.manifest["parity"], bundle.manifest["precision"]
     table = Table()
-    for title in ("precision", "max / mean |logit difference|", "Dice with f32", "ms per patch", "used"):
+    for title in ("precision", "max / mean difference", "Dice with f32", "ms/patch", "used"):
         table.add_column(title, justify="left" if title == "precision" else "right")
     table.add_row("PyTorch f32", "", "", f"{1000 * parity['pytorch_seconds']:.1f}", "")
     for name, found in precision["candidates"].items():
-        difference = f"{parity['max_difference']:.1e} / {parity['mean_difference']:.1e}" if name == "f32" else ""
+        difference = f"{found['max_difference']:.1e} / {found['mean_difference']:.1e}"
         dice = "-" if found["dice"] is None else f"{found['dice']:.4f}"
         used = "default" if name == precision["auto"] else ""
         table.add_row(f"OpenVINO {name}", difference, dice, f"{1000 * found['seconds']:.1f}", used)
     Console().print(table)
-    print(f"compared on {parity['source']}")
+    print(f"differences of logits: OpenVINO f32 to PyTorch, others to OpenVINO f32; on {parity['source']}")
+    if not parity["from_images"]:
+        print("noise tells little about real images: compare on some of yours with --images")
     print(f"default precision {precision['auto']}: {precision['reason']}")
     print(f"written to {bundle.folder}")

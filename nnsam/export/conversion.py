@@ -39,8 +39,9 @@ class UNetBranch(nn.Module):
     def __init__(self, network: nn.Module, patch_size: Sequence[int]):
         super().__init__()
         self.network: Any = network
-        self.reduces = isinstance(network, FusedUNet) and isinstance(network.fusion, BottleneckFusion)
-        if self.reduces:
+        self.reduces = False
+        if isinstance(network, FusedUNet) and network.sam is not None and isinstance(network.fusion, BottleneckFusion):
+            self.reduces = True
             side = network.sam.prepare.size // 16
             with torch.no_grad():
                 bottleneck = network.encoder(torch.zeros(1, _input_channels(network), *patch_size))[-1]
@@ -60,7 +61,7 @@ class UNetBranch(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """The frozen part: pictures (B, 1 or 3, S, S), as `SAMBranch.prepare.picture` makes them -> (B, 256, S/16, S/16)."""
+    """The frozen part: (B, 1 or 3, S, S) as `SAMBranch.prepare.picture` makes it -> (B, 256, S/16, S/16)."""
 
     def __init__(self, branch: SAMBranch):
         super().__init__()
@@ -139,12 +140,13 @@ def save(model: Any, path: Path) -> None:
     """Writes a model as IR with float32 weights.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written, completely.
     """
     import openvino
 
     try:
         openvino.save_model(model, str(path), compress_to_fp16=False)
+        openvino.Core().read_model(str(path))
     except RuntimeError as error:
         raise OSError(str(error).strip().splitlines()[-1]) from error
 

@@ -1,58 +1,23 @@
-"""Makes a bundle out of a trained model folder: networks, manifest, measured precision; complete or not at all."""
+"""Makes a bundle out of a trained model folder: complete and equal to the trained model, or nothing."""
 
 import errno
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from torch import nn
 
 from nnsam.errors import InputError, SetupError
 from nnsam.export.calibration import CalibrationSet, calibration_patches
 from nnsam.export.calibration_case import CalibrationModel
-from nnsam.export.manifest import describe
-from nnsam.export.measurement import (
-    Measured,
-    NetworkFiles,
-    best_seconds,
-    cpu_precisions,
-    measure,
-    openvino_run,
-    pictures_of,
-)
-from nnsam.export.network_files import NetworkWriter
-from nnsam.export.parity import TOLERANCE, LogitDifference, worst
-from nnsam.export.precision_choice import Candidate, choose, fused_is_faster
-from nnsam.export.readme import README, readme_text
+from nnsam.export.draft import BundleDraft, Tell
+from nnsam.export.measurement import cpu_precisions
+from nnsam.export.onnx_export import check_onnx
 from nnsam.export.replacing import replaced_folder
 from nnsam.export.trained_model import TrainedModel, load_trained_model
-from nnsam.runtime.bundle import Bundle, write_manifest
+from nnsam.runtime.bundle import Bundle
 
 # Patches to compare precisions on, by the dimensions of a patch.
 PATCHES = {2: 32, 3: 8}
 MIN_PATCHES = 4
-Tell = Callable[[str], None]
-
-
-@dataclass
-class _Export:
-    """What is known while a bundle is being made.
-
-    Attributes:
-        precisions: those to measure.
-        measured: per fold.
-        folds: entries of the manifest's `networks`.
-    """
-
-    model: TrainedModel
-    writer: NetworkWriter
-    patches: CalibrationSet
-    precisions: tuple[str, ...]
-    tell: Tell
-    manifest: dict[str, Any] = field(default_factory=dict)
-    measured: list[Measured] = field(default_factory=list)
-    folds: list[dict[str, Any]] = field(default_factory=list)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def export_model(
@@ -93,19 +58,21 @@ def export_model(
         raise SetupError("this CPU has no bfloat16 arithmetic, so it cannot be measured; use --precision auto or f32")
     if calibration is not None and calibration < MIN_PATCHES:
         raise InputError(f"{calibration} calibration patches are too few; give at least {MIN_PATCHES}")
+    if onnx:
+        check_onnx()
     try:
-        with replaced_folder(output, overwrite) as draft:
+        with replaced_folder(output, overwrite) as draft_folder:
             model = load_trained_model(folder, folds, checkpoint)
-            if model.note:
-                tell(model.note)
             patches = _patches(model, images, calibration)
-            tell(f"compared on {patches.origin}")
-            export = _Export(model, NetworkWriter(model, draft), patches, precisions, tell)
+            for sentence in (model.note, f"precisions are compared on {patches.origin}"):
+                if sentence:
+                    tell(sentence)
+            draft = BundleDraft(draft_folder, model, patches, precisions, onnx, tell)
             for fold, network in model.networks():
-                _export_fold(export, fold, network)
-            _finish(export, draft, precision)
+                draft.add_fold(fold, network)
+            draft.finish(precision)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in _DISK_FULL:
             raise InputError(f"{output} cannot be written: the disk is full; free space or name another disk") from None
         raise InputError(f"{output} cannot be written ({error}); is the disk full?") from error
     return Bundle.open(output)
@@ -114,79 +81,3 @@ def export_model(
 def _patches(model: TrainedModel, images: str | Path | None, count: int | None) -> CalibrationSet:
     described = CalibrationModel(model.plans, model.dataset_json, model.configuration)
     return calibration_patches(described, images, count or PATCHES[len(model.patch_size)])
-
-
-def _export_fold(export: _Export, fold: str, network: nn.Module) -> None:
-    export.tell(f"fold {fold}: converting")
-    files = export.writer.write(fold, network)
-    if not export.manifest:
-        export.manifest = describe(export.model, network)
-    export.tell(f"fold {fold}: comparing with PyTorch")
-    runs = {name: openvino_run(files, name) for name in export.precisions}
-    measured = measure(network, runs, export.patches.patches, export.model.has_regions)
-    measured.difference.check(f"fold {fold}")
-    export.measured.append(measured)
-    fused = _fused(export, fold, network, files)
-    export.folds.append(
-        {"fold": fold, "unet": files.unet.name, "int8": None, "fused": fused.unet.name if fused else None}
-    )
-
-
-def _fused(export: _Export, fold: str, network: nn.Module, files: NetworkFiles) -> NetworkFiles | None:
-    """Writes the fused network where it is faster; box models and ensembles reuse embeddings, which it cannot."""
-    if files.encoder is None or export.model.box or len(export.model.folds) > 1:
-        return None
-    precision = export.precisions[-1]
-    fused = export.writer.write_fused(fold, network)
-    patch = export.patches.patches[0]
-    picture = pictures_of(network, [patch])[0]
-    runs = {"two": openvino_run(files, precision), "one": openvino_run(fused, precision)}
-    seconds = best_seconds({name: lambda run=run: run(patch, picture) for name, run in runs.items()})
-    if fused_is_faster(seconds["two"], seconds["one"]):
-        difference = LogitDifference()
-        two, one = (openvino_run(which, "f32")(patch, picture) for which in (files, fused))
-        difference.add(two, one)
-        difference.check("the fused network")
-        return fused
-    del runs
-    for path in (fused.unet, fused.unet.with_suffix(".bin")):
-        path.unlink()
-    return None
-
-
-def _finish(export: _Export, draft: Path, precision: str) -> None:
-    candidates = _candidates(export)
-    choice = choose(precision, candidates)
-    manifest = {
-        **export.manifest,
-        "networks": {"image_encoder": export.writer.encoder, "folds": export.folds},
-        "precision": choice.as_dict(candidates),
-        "parity": _parity(export),
-    }
-    (draft / README).write_text(readme_text(manifest), encoding="utf-8")
-    write_manifest(draft, manifest)
-
-
-def _candidates(export: _Export) -> dict[str, Candidate]:
-    found = {}
-    for name in export.precisions:
-        dice = 1.0 if name == "f32" else worst([fold.agreements[name].dice for fold in export.measured])
-        found[name] = Candidate(dice, _mean([fold.seconds[name] for fold in export.measured]))
-    return found
-
-
-def _parity(export: _Export) -> dict[str, Any]:
-    differences = [fold.difference for fold in export.measured]
-    return {
-        "max_difference": max(difference.max for difference in differences),
-        "mean_difference": _mean([difference.mean for difference in differences]),
-        "relative_difference": max(difference.relative for difference in differences),
-        "tolerance": TOLERANCE,
-        "images": len(export.patches.patches),
-        "source": export.patches.origin,
-        "pytorch_seconds": _mean([fold.seconds["pytorch"] for fold in export.measured]),
-    }
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -19,15 +19,17 @@ Sections (JSON; sizes in voxels, spacings in mm, axes in the order of the transp
   softmax), `outputs`, `foreground` (label values, without background and ignore label).
 - `box`: null, or `prompt`, `spacing` ([y, x] or null), `per_slice_normalization`; see
   :class:`nnsam.inference.spec.BoxModelSpec`.
-- `networks`: `image_encoder` (null, or `file`, `int8` (null or a file), `size`, `input` "robust" or "legacy", see
-  :class:`nnsam.networks.sam_input.SAMInput` and :class:`nnsam.networks.legacy.LegacyInput`, `channels` of the
-  picture), `folds` (per fold: `fold`, `unet`, `int8`, `fused`: files or null). Inputs "patch" (B, C[+P], *patch),
-  "embedding" (B, 256, s, s) and "picture" (B, channels, size, size); outputs "logits" (B, O, *patch), "embedding".
+- `networks`: `image_encoder` (null, or `file`, `int8` and `onnx` (null or a file), `size`, `input` "robust" or
+  "legacy", see :class:`nnsam.networks.sam_input.SAMInput` and :class:`nnsam.networks.legacy.LegacyInput`, `channels` of
+  the picture), `folds` (per fold: `fold`, `unet`, `int8`, `fused`, `onnx`: files or null). Inputs "patch"
+  (B, C[+P], *patch), "embedding" (B, 256, s, s) and "picture" (B, channels, size, size); outputs "logits"
+  (B, O, *patch), "embedding".
 - `precision`: `auto` ("f32", "bf16" or "int8"), `reason` (a sentence), `candidates` (per precision: `dice` agreement
-  of masks with f32, null where nothing was found to compare; `seconds` per patch; `accepted`).
+  of masks with f32, null where nothing was found to compare; `seconds` per patch; `max_difference` and
+  `mean_difference` of logits, absolute, of f32 to PyTorch and of the others to f32; `accepted`).
 - `parity`: `max_difference`, `mean_difference` (absolute, of logits, OpenVINO f32 to PyTorch f32),
   `relative_difference` (root mean square, relative to that of the logits), `tolerance`, `images` (number of patches),
-  `source` (where they come from), `pytorch_seconds` per patch.
+  `source` (where they come from), `from_images` (false for noise), `pytorch_seconds` per patch.
 - `dataset_json`: content of dataset.json.
 """
 

@@ -29,12 +29,12 @@ class Measured:
     """Results of one fold's networks.
 
     Attributes:
-        difference: logits of OpenVINO f32 to PyTorch f32.
-        agreements: masks of each precision to OpenVINO f32.
+        differences: logits of "f32" to PyTorch, and of the other precisions to OpenVINO f32.
+        agreements: masks of each precision but f32 to OpenVINO f32.
         seconds: per patch, of "pytorch" and of each precision; the best turn.
     """
 
-    difference: LogitDifference = field(default_factory=LogitDifference)
+    differences: dict[str, LogitDifference] = field(default_factory=dict)
     agreements: dict[str, MaskAgreement] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -112,17 +112,22 @@ def measure(
         patches: (1, C, *patch) each, or with prompts.
         has_regions: the outputs are regions.
     """
-    result = Measured(agreements={name: MaskAgreement(has_regions) for name in runs if name != "f32"})
+    result = Measured(
+        {name: LogitDifference() for name in runs},
+        {name: MaskAgreement(has_regions) for name in runs if name != "f32"},
+    )
     pictures = pictures_of(network, patches)
     clock = _Clock()
     with_pytorch = set(_spread(len(patches), PYTORCH_PATCHES[patches[0].ndim - 2]))
     for index, (patch, picture) in enumerate(zip(patches, pictures, strict=True)):
         reference = clock("f32", lambda: runs["f32"](patch, picture))  # noqa: B023 - called at once
         if index in with_pytorch:
-            result.difference.add(clock("pytorch", lambda: pytorch_logits(network, patch)), reference)  # noqa: B023
+            result.differences["f32"].add(clock("pytorch", lambda: pytorch_logits(network, patch)), reference)  # noqa: B023
         for name, agreement in result.agreements.items():
-            agreement.add(reference, clock(name, lambda: runs[name](patch, picture)))  # noqa: B023
-    calls = {name: lambda run=run: run(patches[0], pictures[0]) for name, run in runs.items()}
+            found = clock(name, lambda: runs[name](patch, picture))  # noqa: B023
+            agreement.add(reference, found)
+            result.differences[name].add(reference, found)
+    calls: dict[str, Callable] = {name: lambda run=run: run(patches[0], pictures[0]) for name, run in runs.items()}
     clock.turns({**calls, "pytorch": lambda: pytorch_logits(network, patches[0])})
     result.seconds = clock.best
     return result

@@ -1,5 +1,6 @@
 """Writes the networks of one fold into a bundle and describes them."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,25 @@ from torch import nn
 from nnsam.errors import InputError
 from nnsam.export.conversion import FusedNetwork, ImageEncoder, UNetBranch, save, to_openvino
 from nnsam.export.measurement import NetworkFiles
+from nnsam.export.onnx_export import write_onnx
 from nnsam.export.trained_model import TrainedModel, sam_branch
 from nnsam.networks.legacy import LegacyInput
 from nnsam.networks.mobile_sam import EMBEDDING_CHANNELS
 from nnsam.networks.sam_branch import SAMBranch, digest
 from nnsam.prompts.encoding import ENCODINGS
 
-IMAGE_ENCODER = "image_encoder.xml"
+IMAGE_ENCODER = "image_encoder"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A network to be written: what :func:`nnsam.export.conversion.to_openvino` needs, and the file's name."""
+
+    stem: str
+    module: nn.Module
+    shapes: tuple[tuple[int, ...], ...]
+    inputs: tuple[str, ...]
+    output: str
 
 
 class NetworkWriter:
@@ -23,14 +36,16 @@ class NetworkWriter:
     Args:
         model: the model folder.
         folder: the bundle to be.
+        onnx: write ONNX files, too.
 
     Attributes:
         encoder: description of the image encoder for the manifest, None where there is none.
     """
 
-    def __init__(self, model: TrainedModel, folder: Path):
+    def __init__(self, model: TrainedModel, folder: Path, onnx: bool = False):
         self.model = model
         self.folder = folder
+        self.onnx = onnx
         self.encoder: dict[str, Any] | None = None
         self._encoder_digest = ""
 
@@ -41,26 +56,31 @@ class NetworkWriter:
             InputError: the network cannot be converted, or its image encoder is another one than the other folds'.
             OSError: a file cannot be written.
         """
-        unet = UNetBranch(network, self.model.patch_size)
         branch = sam_branch(network)
-        path = self.folder / f"unet_fold{fold}.xml"
-        shapes, names = [self.patch_shape], ["patch"]
-        if branch is not None:
-            self._write_encoder(fold, branch)
+        shapes: tuple[tuple[int, ...], ...] = (self.patch_shape,)
+        names: tuple[str, ...] = ("patch",)
+        if branch is None:
+            encoder = None
+        else:
+            encoder = self._write_encoder(fold, branch)
             side = branch.prepare.size // 16
-            shapes, names = [*shapes, (EMBEDDING_CHANNELS, side, side)], [*names, "embedding"]
-        save(to_openvino(unet, shapes, names, "logits"), path)
-        return NetworkFiles(path, None if branch is None else self.folder / IMAGE_ENCODER)
+            shapes, names = (*shapes, (EMBEDDING_CHANNELS, side, side)), (*names, "embedding")
+        unet = Part(f"unet_fold{fold}", UNetBranch(network, self.model.patch_size), shapes, names, "logits")
+        return NetworkFiles(self._write(unet), encoder)
 
     def write_fused(self, fold: str, network: nn.Module) -> NetworkFiles:
         """Writes both parts of a fold's network as one; see :meth:`write`."""
         branch = sam_branch(network)
         assert branch is not None
-        assert self.encoder is not None
         both = FusedNetwork(UNetBranch(network, self.model.patch_size), ImageEncoder(branch))
-        path = self.folder / f"fused_fold{fold}.xml"
-        save(to_openvino(both, [self.patch_shape, self._picture_shape], ["patch", "picture"], "logits"), path)
-        return NetworkFiles(path, fused=True)
+        shapes = (self.patch_shape, self._picture_shape)
+        return NetworkFiles(
+            self._write(Part(f"fused_fold{fold}", both, shapes, ("patch", "picture"), "logits")), fused=True
+        )
+
+    def onnx_name(self, path: Path) -> str | None:
+        """Returns the name of the ONNX file beside an IR file, None where none is written."""
+        return path.with_suffix(".onnx").name if self.onnx else None
 
     @property
     def patch_shape(self) -> tuple[int, ...]:
@@ -73,8 +93,15 @@ class NetworkWriter:
         assert self.encoder is not None
         return (self.encoder["channels"], self.encoder["size"], self.encoder["size"])
 
-    def _write_encoder(self, fold: str, branch: SAMBranch) -> None:
-        found = digest(branch.encoder)
+    def _write(self, part: Part) -> Path:
+        path = self.folder / f"{part.stem}.xml"
+        save(to_openvino(part.module, part.shapes, part.inputs, part.output), path)
+        if self.onnx and not part.stem.startswith("fused"):
+            write_onnx(part.module, part.shapes, part.inputs, part.output, path.with_suffix(".onnx"))
+        return path
+
+    def _write_encoder(self, fold: str, branch: SAMBranch) -> Path:
+        path, found = self.folder / f"{IMAGE_ENCODER}.xml", digest(branch.encoder)
         if self.encoder is not None:
             if found != self._encoder_digest:
                 raise InputError(
@@ -82,15 +109,15 @@ class NetworkWriter:
                     f"other SAM weights, or by nnSAMLegacyTrainer, which changes it), and a bundle holds one; export "
                     f"the folds one by one with --folds"
                 )
-            return
+            return path
         self._encoder_digest = found
         legacy = isinstance(branch.prepare, LegacyInput)
         self.encoder = {
-            "file": IMAGE_ENCODER,
+            "file": path.name,
             "int8": None,
+            "onnx": self.onnx_name(path),
             "size": branch.prepare.size,
             "input": "legacy" if legacy else "robust",
             "channels": 1 if self.model.image_channels == 1 and not legacy else 3,
         }
-        model = to_openvino(ImageEncoder(branch), [self._picture_shape], ["picture"], "embedding")
-        save(model, self.folder / IMAGE_ENCODER)
+        return self._write(Part(IMAGE_ENCODER, ImageEncoder(branch), (self._picture_shape,), ("picture",), "embedding"))

@@ -1,7 +1,7 @@
 """Which precision a bundle uses by default: the fastest one whose masks agree with those of float32."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from nnsam.errors import InputError
@@ -20,10 +20,14 @@ class Candidate:
     Attributes:
         dice: agreement of masks with float32's, 0..1; None where no structure was found in the patches.
         seconds: per patch, all networks together.
+        max_difference: of logits, largest absolute one; to PyTorch for f32, to OpenVINO f32 for the others.
+        mean_difference: likewise, mean.
     """
 
     dice: float | None
     seconds: float
+    max_difference: float = 0.0
+    mean_difference: float = 0.0
 
     @property
     def accepted(self) -> bool:
@@ -44,8 +48,7 @@ class Choice:
             "auto": self.precision,
             "reason": self.reason,
             "candidates": {
-                name: {"dice": candidate.dice, "seconds": candidate.seconds, "accepted": candidate.accepted}
-                for name, candidate in candidates.items()
+                name: {**asdict(candidate), "accepted": candidate.accepted} for name, candidate in candidates.items()
             },
         }
 

@@ -1,0 +1,141 @@
+"""A bundle in the making: fold after fold is converted, compared with PyTorch, and described."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from nnsam.export.calibration import CalibrationSet
+from nnsam.export.manifest import describe
+from nnsam.export.measurement import (
+    Measured,
+    NetworkFiles,
+    best_seconds,
+    measure,
+    openvino_run,
+    pictures_of,
+    pytorch_logits,
+)
+from nnsam.export.network_files import NetworkWriter
+from nnsam.export.parity import TOLERANCE, LogitDifference, worst
+from nnsam.export.precision_choice import Candidate, choose, fused_is_faster
+from nnsam.export.readme import README, readme_text
+from nnsam.export.trained_model import TrainedModel
+from nnsam.runtime.bundle import write_manifest
+
+Tell = Callable[[str], None]
+
+
+class BundleDraft:
+    """Fills a folder with a bundle.
+
+    Args:
+        folder: empty.
+        model: what is exported.
+        patches: to compare precisions on.
+        precisions: floating-point precisions to measure; "f32" is among them.
+        onnx: write ONNX files, too.
+        tell: gets a sentence when a step begins.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model: TrainedModel,
+        patches: CalibrationSet,
+        precisions: tuple[str, ...],
+        onnx: bool,
+        tell: Tell,
+    ):
+        self.folder = folder
+        self.model = model
+        self.patches = patches
+        self.precisions = precisions
+        self.tell = tell
+        self._writer = NetworkWriter(model, folder, onnx)
+        self._description: dict[str, Any] = {}
+        self._measured: list[Measured] = []
+        self._folds: list[dict[str, Any]] = []
+
+    def add_fold(self, fold: str, network: nn.Module) -> None:
+        """Writes the networks of a fold.
+
+        Raises:
+            InputError: they cannot be converted, or are not equal to PyTorch's.
+        """
+        self.tell(f"fold {fold}: converting")
+        if not self._description:
+            self._description = describe(self.model, network)
+        files = self._writer.write(fold, network)
+        fused = self._fused(fold, network, files)
+        self.tell(f"fold {fold}: comparing with PyTorch")
+        runs = {name: openvino_run(fused or files, name) for name in self.precisions}
+        measured = measure(network, runs, self.patches.patches, self.model.has_regions)
+        measured.differences["f32"].check(f"fold {fold}")
+        self._measured.append(measured)
+        self._folds.append(
+            {
+                "fold": fold,
+                "unet": files.unet.name,
+                "int8": None,
+                "fused": fused.unet.name if fused else None,
+                "onnx": self._writer.onnx_name(files.unet),
+            }
+        )
+
+    def finish(self, wanted: str) -> None:
+        """Chooses the default precision and writes manifest and README."""
+        candidates = {name: self._candidate(name) for name in self.precisions}
+        manifest = {
+            **self._description,
+            "networks": {"image_encoder": self._writer.encoder, "folds": self._folds},
+            "precision": choose(wanted, candidates).as_dict(candidates),
+            "parity": self._parity(),
+        }
+        (self.folder / README).write_text(readme_text(manifest), encoding="utf-8")
+        write_manifest(self.folder, manifest)
+
+    def _fused(self, fold: str, network: nn.Module, files: NetworkFiles) -> NetworkFiles | None:
+        """Writes the fused network where it is faster; box models and ensembles reuse embeddings, which it cannot."""
+        if files.encoder is None or self.model.box or len(self.model.folds) > 1:
+            return None
+        fused = self._writer.write_fused(fold, network)
+        patch = self.patches.patches[0]
+        picture = pictures_of(network, [patch])[0]
+        two, one = (openvino_run(which, self.precisions[-1]) for which in (files, fused))
+        seconds = best_seconds({"two": lambda: two(patch, picture), "one": lambda: one(patch, picture)})
+        if not fused_is_faster(seconds["two"], seconds["one"]):
+            for path in (fused.unet, fused.unet.with_suffix(".bin")):
+                path.unlink()
+            return None
+        difference = LogitDifference()
+        difference.add(pytorch_logits(network, patch), openvino_run(files, "f32")(patch, picture))
+        difference.check(f"fold {fold}, as two networks")
+        return fused
+
+    def _candidate(self, name: str) -> Candidate:
+        differences = [fold.differences[name] for fold in self._measured]
+        return Candidate(
+            dice=1.0 if name == "f32" else worst([fold.agreements[name].dice for fold in self._measured]),
+            seconds=_mean([fold.seconds[name] for fold in self._measured]),
+            max_difference=max(difference.max for difference in differences),
+            mean_difference=_mean([difference.mean for difference in differences]),
+        )
+
+    def _parity(self) -> dict[str, Any]:
+        f32 = self._candidate("f32")
+        return {
+            "max_difference": f32.max_difference,
+            "mean_difference": f32.mean_difference,
+            "relative_difference": max(fold.differences["f32"].relative for fold in self._measured),
+            "tolerance": TOLERANCE,
+            "images": len(self.patches.patches),
+            "source": self.patches.origin,
+            "from_images": self.patches.from_images,
+            "pytorch_seconds": _mean([fold.seconds["pytorch"] for fold in self._measured]),
+        }
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
