@@ -1,17 +1,18 @@
 """Turns data sets in other layouts into raw nnU-Net data sets.
 
 npz-to-nnunet   <set>/{train,val,test}/*.npz with the keys imgs, gts and, where known, spacing (x, y[, z])
+mmwhs           MM-WHS: the official volumes, in slices or whole, or CFDnet's slices
 
 Example:
   nnsam convert npz-to-nnunet data/cxr -o $nnUNet_raw/Dataset101_Lungs --labels "1=lung"
   nnsam convert npz-to-nnunet data/cxr data/heart_mr -o $nnUNet_raw/Dataset201_Boxes --objects
+  nnsam convert mmwhs MM-WHS -o $nnUNet_raw/Dataset301_HeartCT --size 240x220
 """
 
 import argparse
-from collections.abc import Iterable
-from typing import TypeVar
 
-_Entry = TypeVar("_Entry")
+from nnsam.cli import convert_mmwhs
+from nnsam.cli.progress_bar import bar
 
 _NPZ_DESCRIPTION = """Turns <set>/{train,val,test}/*.npz (keys imgs, gts, spacing) into a raw nnU-Net data set.
 
@@ -66,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--patient-regex", metavar="REGEX", help="patient in a case's name, for --objects: group 1, or all"
     )
     npz.set_defaults(convert=_convert_npz)
+    convert_mmwhs.add_arguments(layouts)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -99,15 +101,6 @@ def _convert_npz(args: argparse.Namespace) -> None:
         _convert_single_set(args)
 
 
-def _bar(entries: list[_Entry]) -> Iterable[_Entry]:
-    """The entries, with a progress bar while they are taken if a person watches."""
-    from rich.console import Console
-    from rich.progress import track
-
-    screen = Console(stderr=True)
-    return track(entries, "Converting", console=screen, transient=True, disable=not screen.is_terminal)
-
-
 def _convert_objects(args: argparse.Namespace) -> None:
     from nnsam.data.prompt_dataset import convert_prompt_dataset
     from nnsam.data.raw_dataset import check_dataset_folder_name
@@ -118,7 +111,7 @@ def _convert_objects(args: argparse.Namespace) -> None:
         name=args.name,
         splits=args.splits or ("train",),
         patient_pattern=args.patient_regex,
-        progress=_bar,
+        progress=bar,
     )
     for name, count in result.pictures.items():
         print(f"{count:6d}  {name}")
@@ -146,7 +139,7 @@ def _convert_single_set(args: argparse.Namespace) -> None:
         splits=args.splits,
         label_names=args.labels,
         channel_name=args.channel or "image",
-        progress=_bar,
+        progress=bar,
     )
     counts = ", ".join(f"{count} {split}" for split, count in result.cases.items())
     print(f"{args.output}: {counts} cases as {result.file_ending}; classes {', '.join(list(result.labels)[1:])}.")
