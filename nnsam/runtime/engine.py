@@ -76,7 +76,7 @@ class Engine:
         compiled = self._import(key, path, options)
         if compiled is None:
             compiled = self._compile(path, options)
-            self._cache.store(key, lambda: compiled.export_model().getvalue())
+            self._cache.store(key, lambda: _bytes(compiled.export_model()))
         return CompiledNetwork(compiled, self._requests)
 
     def _compile(self, path: Path, options: dict[str, Any]) -> Any:
@@ -162,6 +162,10 @@ class CompiledNetwork:
         result = np.array(request.get_output_tensor(0).data, dtype=np.float32, copy=True)
         self._idle.append(request)
         return result
+
+
+def _bytes(exported: Any) -> bytes:
+    return exported if isinstance(exported, bytes) else exported.getvalue()
 
 
 def _identity(path: Path) -> str:
