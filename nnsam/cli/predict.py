@@ -104,7 +104,7 @@ def _plan(args: argparse.Namespace) -> _Task:
     chosen = manifest["precision"].get("reason", "") if args.precision == "auto" else "as asked"
     options = RunOptions(
         precision,
-        tuple(args.folds or (fold["fold"] for fold in manifest["networks"]["folds"])),
+        _folds(args, bundle),
         not args.disable_tta,
         args.step_size or manifest["tiling"]["step"],
         args.save_probabilities,
@@ -113,6 +113,17 @@ def _plan(args: argparse.Namespace) -> _Task:
     if file is not None:
         check_outputs(output_files(file, ending, options), cases)
     return _Task(bundle, cases, options, note or chosen, file)
+
+
+def _folds(args: argparse.Namespace, bundle: "Bundle") -> tuple[str, ...]:
+    from nnsam.errors import InputError
+
+    available = [str(fold["fold"]) for fold in bundle.manifest["networks"]["folds"]]
+    wanted = tuple(dict.fromkeys(args.folds or available))
+    missing = [fold for fold in wanted if fold not in available]
+    if missing:
+        raise InputError(f"{bundle.folder} has no fold {', '.join(missing)}; it has {', '.join(available)}")
+    return wanted
 
 
 def _output_file(args: argparse.Namespace, ending: str) -> Path | None:
@@ -134,27 +145,21 @@ def _predict(args: argparse.Namespace, task: _Task, screen: "Screen") -> "Folder
     if args.ray is not None:
         return _predict_on_ray(args, task, screen)
     from nnsam.runtime.case_run import CaseJob
-    from nnsam.runtime.folder_run import FolderReport, predict_folder
+    from nnsam.runtime.folder_run import FolderReport, FolderRun, run_folder
     from nnsam.runtime.predictor import Predictor
 
-    options = task.options
-    predictor = Predictor.load(task.bundle, options.precision, args.threads, options.folds)
+    options, run = task.options, None
+    if task.file is None:  # before the networks are loaded, since the folder may not do
+        run = FolderRun(task.bundle, task.cases, args.output, options, args.resume)
     screen.started(task.bundle, options, task.reason)
+    predictor = Predictor.load(task.bundle, options.precision, args.threads, options.folds)
     if task.file is not None:
         outcome = CaseJob(predictor, task.cases[0], task.file, options, screen.tile_done).run()
         screen.case_done(outcome)
         return FolderReport([outcome])
-    return predict_folder(
-        predictor,
-        task.cases,
-        args.output,
-        save_probabilities=options.save_probabilities,
-        mirror=options.mirror,
-        step=options.step,
-        resume=args.resume,
-        cases_in_memory=args.cases_in_memory,
-        on_case=screen.case_done,
-        on_tile=screen.tile_done,
+    assert run is not None
+    return run_folder(
+        predictor, run, cases_in_memory=args.cases_in_memory, on_case=screen.case_done, on_tile=screen.tile_done
     )
 
 

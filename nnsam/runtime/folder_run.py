@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from nnsam.runtime.case_files import Case
     from nnsam.runtime.predictor import Predictor
 
-__all__ = ["CaseOutcome", "FolderReport", "FolderRun", "RunOptions", "check_outputs", "predict_folder", "predict_one"]
+__all__ = [
+    "CaseOutcome",
+    "FolderReport",
+    "FolderRun",
+    "RunOptions",
+    "check_outputs",
+    "predict_folder",
+    "predict_one",
+    "run_folder",
+]
 
 DATASET_JSON = "dataset.json"
 
@@ -179,6 +188,21 @@ def predict_folder(
     """
     options = RunOptions(predictor.precision, tuple(predictor.folds), mirror, step, save_probabilities)
     run = FolderRun(predictor.bundle, cases, out, options, resume)
+    return run_folder(
+        predictor, run, cases_in_memory=cases_in_memory, on_case=on_case, on_tile=on_tile, cancelled=cancelled
+    )
+
+
+def run_folder(
+    predictor: "Predictor",
+    run: FolderRun,
+    *,
+    cases_in_memory: int = 3,
+    on_case: Callable[[CaseOutcome], None] = lambda outcome: None,
+    on_tile: Callable[[str, int, int], None] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> FolderReport:
+    """Predicts what is pending in a folder; see `predict_folder`."""
     for outcome in run.report.outcomes:
         on_case(outcome)
 
@@ -192,7 +216,7 @@ def predict_folder(
         run.add(job.outcome)
         on_case(job.outcome)
 
-    jobs = (CaseJob(predictor, case, run.output(case), options, tile_done) for case in run.pending)
+    jobs = (CaseJob(predictor, case, run.output(case), run.options, tile_done) for case in run.pending)
     try:
         run.report.cancelled = not run_jobs(jobs, case_done, at_once=cases_in_memory, cancelled=cancelled)
     finally:

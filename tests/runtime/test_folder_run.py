@@ -232,7 +232,7 @@ def test_continue_with_another_model_or_other_options_is_refused(predictor, case
     with pytest.raises(InputError, match="save_probabilities False there and True now"):
         run(predictor, cases, out, resume=True, save_probabilities=True)
     write_automatic(tmp_path / "other", outputs=4, sections={"dataset_json": predictor.bundle.manifest["dataset_json"]})
-    with pytest.raises(InputError, match="the model .* there and .* now"):
+    with pytest.raises(InputError, match=r"the model .* there and .* now"):
         run(Predictor.open(tmp_path / "other", "f32", cache=False), cases, out, resume=True)
     assert stamps(out) == before
 
