@@ -69,7 +69,8 @@ class OpenVINOBackend:
 def object_probability(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Softmax over two classes: (B, 2, h, w) logits of background and object to the object's probability (B, h, w)."""
     result = logits[:, 0] - logits[:, 1]
-    with np.errstate(over="ignore"):  # exp becomes infinite, and its inverse 0, as it should
+    # exp may become infinite or 0, and its inverse 0 or 1, as it should.
+    with np.errstate(over="ignore", under="ignore"):
         np.exp(result, out=result)
     result += 1
     return np.reciprocal(result, out=result)
