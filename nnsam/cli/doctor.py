@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from nnsam.errors import NnsamError
+
 Level = Literal["ok", "note", "FAIL"]
 OK: Level = "ok"
 NOTE: Level = "note"
@@ -63,7 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the report."""
     from nnsam.machine import describe_machine
+    from nnsam.runtime.openvino_import import import_openvino
 
+    with contextlib.suppress(NnsamError):  # the first import decides whether OpenVINO reports it to its makers
+        import_openvino()
     findings = list(examine())
     healthy = all(finding.level != FAIL for finding in findings)
     if args.json:
