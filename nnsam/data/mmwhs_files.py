@@ -83,7 +83,8 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _is_visible(member: zipfile.ZipInfo) -> bool:
-    return not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(member.filename).parts[-2:])
+    parts = PurePosixPath(member.filename).parts
+    return not any(part == "__MACOSX" or (part.startswith(".") and part != "..") for part in parts)
 
 
 def _in_folder(source: Path, path: Path) -> SourceFile:

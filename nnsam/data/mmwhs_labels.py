@@ -61,7 +61,7 @@ def map_labels(values: NDArray, classes: str, source: str) -> tuple[NDArray[np.u
     if values.dtype.kind == "f":
         whole = values.astype(np.int32)
         if not np.array_equal(whole, values):
-            raise _unknown_values(values[whole != values], source)
+            raise _unknown_values(values, source)
         values = whole
     table = np.full(max(NAMES) + 2, _UNKNOWN, np.uint8)
     table[[0, *NAMES, *_STRAY]] = 0
@@ -70,10 +70,10 @@ def map_labels(values: NDArray, classes: str, source: str) -> tuple[NDArray[np.u
     for stray, value in _STRAY.items():
         table[stray] = table[value]
     if values.min() < 0 or values.max() >= len(table):
-        raise _unknown_values(values[(values < 0) | (values >= len(table))], source)
+        raise _unknown_values(values, source)
     labels = table[values]
     if (labels == _UNKNOWN).any():
-        raise _unknown_values(values[labels == _UNKNOWN], source)
+        raise _unknown_values(values, source)
     return labels, sum(int(np.count_nonzero(values == stray)) for stray in _STRAY)
 
 
@@ -88,9 +88,11 @@ def absent_classes(present: Sequence[int] | set[int], classes: str) -> list[str]
 
 
 def _unknown_values(values: NDArray, source: str) -> InputError:
-    found = [f"{value:g}" for value in np.unique(values)]
+    unique, counts = np.unique(values, return_counts=True)
+    unknown = ~np.isin(unique, [0, *NAMES, *_STRAY])
+    found = [f"{value:g}" for value in unique[unknown]]
     listed = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
     return InputError(
-        f"{source} holds label values that are not MM-WHS's: {listed} ({values.size} voxels); expected 0, "
+        f"{source} holds label values that are not MM-WHS's: {listed} ({counts[unknown].sum()} voxels); expected 0, "
         f"{', '.join(map(str, sorted(NAMES)))}. Is it an image, or a label file that was converted before?"
     )

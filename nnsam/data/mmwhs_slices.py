@@ -95,7 +95,7 @@ def qualifying_slices(labels: NDArray[np.uint8], classes: int, min_classes: int)
     """Indices along the first axis of slices that hold at least `min_classes` of the labels 1 .. `classes`."""
     held = np.zeros(len(labels), int)
     for label in range(1, classes + 1):
-        held += np.equal(labels, label).any(axis=(1, 2))
+        held += (labels == label).any(axis=(1, 2))
     return np.flatnonzero(held >= min_classes).tolist()
 
 
@@ -138,8 +138,7 @@ def take_slices(
 
 def _centre(maps: NDArray[np.uint8]) -> tuple[int, int]:
     """Middle (row, column) of the box around all labelled voxels of a stack, in half pixels."""
-    marked = maps.any(axis=0)
-    rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
+    rows, columns = (np.flatnonzero(np.any(maps, axis=(0, other))) for other in (2, 1))
     return int(rows[0] + rows[-1] + 1), int(columns[0] + columns[-1] + 1)
 
 
