@@ -32,7 +32,7 @@ def plot_cpu(result: dict[str, Any], path: str | Path) -> None:
     if result["rows"]:
         _plot_rows(axes.pop(0), result["rows"])
     machine = result["machine"]
-    title = f"{machine['processor']}, {result['threads']} threads, {', '.join(machine['cpu_features'])}"
+    title = f"{machine['processor']}, {result['threads']} threads\n{', '.join(machine['cpu_features'])}"
     figure.suptitle(title, fontsize="small")
     with atomic_file(path) as draft:
         figure.savefig(draft, dpi=100, format="png")
@@ -56,10 +56,15 @@ def _plot_speedups(axes: "Axes", comparisons: list[dict]) -> None:
     axes.set(xlabel="times as fast as PyTorch float32 (median and range over the rounds)")
     axes.margins(x=0.12)
     handles = {name: axes.barh(0, 0, color=_COLOURS[name]) for name in names}
-    axes.legend(handles.values(), handles.keys(), fontsize="small")
+    handles_and_names = (handles.values(), handles.keys())
+    axes.legend(
+        *handles_and_names, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False
+    )
 
 
 def _plot_rows(axes: "Axes", rows: list[dict]) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     series = {"warm": "warm_s", "cold, compiled model cached": "cold_s", "cold, nothing cached": "cold_uncached_s"}
     height = 0.8 / len(series)
     for offset, (label, key) in enumerate(series.items()):
@@ -68,11 +73,14 @@ def _plot_rows(axes: "Axes", rows: list[dict]) -> None:
             y = [place + (offset - 1) * height for place in places]
             axes.barh(y, [rows[place][key] for place in places], height, label=label)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_yticks(range(len(rows)), [row_label(row) for row in rows], fontsize="small")
     axes.invert_yaxis()
     axes.set(xlabel=f"seconds ({rows[0]['precision']})")
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
 
 
 def row_label(row: dict[str, Any]) -> str:
