@@ -4,19 +4,26 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
+from nnsam.errors import SetupError
+from nnsam.runtime.openvino_import import import_openvino
+
 # The instruction sets that decide how quick networks are on the CPU, as Linux names them.
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
 PACKAGES = ("nnsam", "nnunetv2", "torch", "timm", "openvino", "numpy")
 
 
-def describe_machine() -> dict:
-    """Returns processor, its features, cores, OpenVINO's devices, GPU, and versions; values that JSON can hold."""
+def describe_machine(gpu: bool = True) -> dict:
+    """Returns processor, its features, cores, OpenVINO's devices, GPU, and versions; values that JSON can hold.
+
+    Args:
+        gpu: look for a GPU, which imports PyTorch where that is installed.
+    """
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         **_processor(),
         "openvino_devices": openvino_devices(),
-        "gpu": _gpu(),
+        "gpu": _gpu() if gpu else None,
         "versions": {name: package_version(name) for name in PACKAGES},
     }
 
@@ -32,10 +39,9 @@ def package_version(name: str) -> str | None:
 def openvino_devices() -> dict[str, list[str]]:
     """Returns OpenVINO's devices with the precisions and features that they report; empty without OpenVINO."""
     try:
-        import openvino
-    except ImportError:
+        core = import_openvino().Core()
+    except SetupError:
         return {}
-    core = openvino.Core()
     return {name: list(core.get_property(name, "OPTIMIZATION_CAPABILITIES")) for name in core.available_devices}
 
 

@@ -28,8 +28,12 @@ COMMANDS = {
         "segment the objects in given boxes: pictures, volumes, folders, challenge npz",
     ),
     "evaluate": ("nnsam.cli.evaluate", "Dice and surface distances of predictions against references"),
+    "fewshot": ("nnsam.cli.fewshot", "a study with few training cases: prepare, run, status, report"),
     "bench": ("nnsam.cli.bench", "measure speed as ratios, side by side in one process"),
 }
+
+# What an installation for exported models alone lacks, see README.
+FULL_INSTALLATION = {"torch", "torchvision", "timm", "nnunetv2", "batchgenerators", "matplotlib", "pooch", "requests"}
 
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
@@ -67,6 +71,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("NNSAM_TRACEBACK"):
             raise
         print(f"nnsam {args.command}: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if os.environ.get("NNSAM_TRACEBACK") or (error.name or "").split(".")[0] not in FULL_INSTALLATION:
+            raise
+        print(
+            f"nnsam {args.command}: this command needs the full installation, and {error.name} is not installed; "
+            "run: pip install nnsam",
+            file=sys.stderr,
+        )
         return 1
     except BrokenPipeError:  # `nnsam ... | head`: the reader has gone, which is no failure of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,7 +1,6 @@
 """What `nnsam predict` shows and reports: lines, bars, JSON."""
 
 import json
-import platform
 import sys
 import threading
 from contextlib import ExitStack
@@ -95,36 +94,14 @@ def to_json(bundle: "Bundle", options: "RunOptions", reason: str, report: "Folde
         report: of the run.
         seconds: from start to end, loading included.
     """
+    from nnsam.machine import describe_machine
+
     content = {
         "model": {**bundle.manifest["model"], "digest": bundle.digest},
         "options": options.as_dict(),
         "precision": {"used": options.precision, "reason": reason},
-        "machine": describe_runtime(),
+        "machine": describe_machine(gpu=False),
         "seconds": round(seconds, 3),
         "cases": [outcome.as_dict() for outcome in report.outcomes],
     }
     return json.dumps(content, indent=2) + "\n"
-
-
-def describe_runtime() -> dict[str, Any]:
-    """Describes the machine, as far as that is possible without importing PyTorch."""
-    import os
-
-    from nnsam.machine import openvino_devices, package_version
-
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "openvino_devices": openvino_devices(),
-        "python": platform.python_version(),
-        "versions": {name: package_version(name) for name in ("nnsam", "openvino", "numpy")},
-    }
-
-
-def _processor() -> str | None:
-    try:
-        import openvino
-    except ImportError:
-        return platform.processor() or None
-    return str(openvino.Core().get_property("CPU", "FULL_DEVICE_NAME"))

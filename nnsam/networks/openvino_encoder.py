@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nnsam.errors import SetupError
+from nnsam.runtime.openvino_import import import_openvino
 
 # Relative root-mean-square difference to PyTorch float32 that is accepted. bfloat16 has 8 bits of mantissa; through the
 # encoder's some 50 layers that adds up to 1 to 2 % here.
@@ -30,11 +30,7 @@ class OpenVINOEncoder:
     """
 
     def __init__(self, module: nn.Module, precision: str = "f32", threads: int = 0):
-        try:
-            import openvino
-        except ImportError as error:
-            raise SetupError('OpenVINO is not installed; install it with: pip install "openvino>=2024.4"') from error
-        self._core = openvino.Core()
+        self._core = import_openvino().Core()
         self.precision = precision
         self._options: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
         if threads:

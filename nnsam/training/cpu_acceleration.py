@@ -24,6 +24,7 @@ from nnsam.errors import InputError, NnsamWarning, SetupError
 from nnsam.networks.fused_unet import FusedUNet
 from nnsam.networks.openvino_encoder import TOLERANCE, OpenVINOEncoder
 from nnsam.networks.sam_branch import SAMBranch
+from nnsam.runtime.openvino_import import import_openvino
 from nnsam.training.channels_last import ChannelsLast
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -47,8 +48,8 @@ def check_settings() -> None:
 def has_bfloat16() -> bool:
     """Tells whether this processor computes in bfloat16 (AVX-512 BF16 or AMX), as OpenVINO reports it."""
     try:
-        import openvino
-    except ImportError:
+        openvino = import_openvino()
+    except SetupError:
         return False
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 

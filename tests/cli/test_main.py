@@ -88,3 +88,15 @@ def test_help_imports_neither_torch_nor_numpy():
     code += "print([name for name in ('torch', 'numpy', 'nnunetv2') if name in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.splitlines()[-1] == "[]"
+
+
+def test_a_command_of_the_full_installation_says_what_is_missing(outcome, capsys):
+    outcome(ModuleNotFoundError("No module named 'nnunetv2'", name="nnunetv2.paths"))
+    assert cli.main(["doctor"]) == 1
+    assert "needs the full installation, and nnunetv2.paths is not installed" in capsys.readouterr().err
+
+
+def test_any_other_missing_module_is_a_defect(outcome):
+    outcome(ModuleNotFoundError("No module named 'nnsam.typo'", name="nnsam.typo"))
+    with pytest.raises(ModuleNotFoundError):
+        cli.main(["doctor"])

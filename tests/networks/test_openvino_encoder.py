@@ -87,7 +87,7 @@ def test_without_openvino_the_error_says_how_to_install_it(monkeypatch):
 
     def refuse(name, *args, **kwargs):
         if name.split(".")[0] == "openvino":
-            raise ImportError(name)
+            raise ModuleNotFoundError(name, name=name)
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
