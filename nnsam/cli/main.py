@@ -16,7 +16,7 @@ from nnsam.errors import NnsamError
 # stays quick; the modules in turn import torch and the like inside `run`.
 COMMANDS = {
     "doctor": ("nnsam.cli.doctor", "check the installation: nnU-Net, trainers, SAM weights, CPU features, OpenVINO"),
-    "demo": ("nnsam.cli.demo", "train, predict and evaluate nnSAM on a small phantom data set, offline"),
+    "demo": ("nnsam.cli.demo", "train, predict, export and evaluate nnSAM on a small phantom data set, offline"),
     "weights": ("nnsam.cli.weights", "status, fetch, import or verify the MobileSAM checkpoint"),
     "warm-start": ("nnsam.cli.warm_start", "turn an nnU-Net checkpoint into a starting point for nnSAM training"),
     "convert": ("nnsam.cli.convert", "turn data sets in other layouts into raw nnU-Net data sets"),

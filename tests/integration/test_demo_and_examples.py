@@ -18,7 +18,7 @@ def test_the_demo_makes_predictions_a_table_and_overlays(workplace, tmp_path):
     )
     assert "RANDOM" in output
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
-    assert summary["exported_model_predicts_the_same"] is True
+    assert summary["share_of_pixels_that_differ_after_export"] <= 1e-4
     assert set(summary["scores"]) >= {"LV", "RV", "LA", "RA", "Myo"}
     overlays = sorted((tmp_path / "demo" / "overlays").glob("*.png"))
     assert len(overlays) >= 4
