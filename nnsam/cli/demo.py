@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     if result.random_weights:
         console.print("The SAM branch had RANDOM weights: these scores are not nnSAM's.")
     console.print(
-        f"The exported model, run by OpenVINO without PyTorch, differs in {result.exported_difference:.4%} of the pixels."
+        f"The exported model, run without PyTorch, predicts {result.exported_difference:.4%} of the pixels differently."
     )
     console.print(
         f"{sum(result.seconds.values()):.0f} s; overlays in {result.overlays[0].parent}, figures in {summary}"
