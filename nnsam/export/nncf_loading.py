@@ -25,6 +25,7 @@ def load_nncf() -> Any:
     try:
         with _without_module(_TELEMETRY), _quiet_loggers():
             nncf = importlib.import_module("nncf")
+            importlib.import_module("torch.utils.cpp_extension")  # NNCF would import it later, with its warning
     except ImportError as error:
         raise SetupError(
             'NNCF, which makes int8 networks, is not installed; install it with: pip install "nnsam[int8]"'
@@ -32,10 +33,10 @@ def load_nncf() -> Any:
     finally:
         logging.setLoggerClass(before)  # NNCF makes its own the class of all later loggers
     logger = logging.getLogger("nncf")
-    for handler in list(logger.handlers):
-        logger.removeHandler(handler)
-    logger.propagate = True
-    logger.setLevel(logging.NOTSET)
+    if logger.handlers:  # as NNCF makes it
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.NOTSET)
     return nncf
 
 
