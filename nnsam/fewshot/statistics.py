@@ -7,6 +7,7 @@ not independent, and neither are the scores of one training; so patients and tra
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -231,11 +232,21 @@ def _interval(table: NDArray[np.float64], patients: Sequence[str], samples: int,
     for row in range(len(table)):
         totals[row] = np.bincount(index, np.where(known[row], table[row], 0), minlength=len(names))
         counts[row] = np.bincount(index, known[row], minlength=len(names))
-    generator = np.random.default_rng(seed)
-    trainings = generator.multinomial(len(table), np.full(len(table), 1 / len(table)), size=samples)
-    people = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=samples)
-    total = np.einsum("bs,sp,bp->b", trainings, totals, people, optimize=True)
-    count = np.einsum("bs,sp,bp->b", trainings, counts, people, optimize=True)
+    trainings, people = _draws(len(table), len(names), samples, seed)
+    total = np.einsum("bs,bs->b", trainings, people @ totals.T)
+    count = np.einsum("bs,bs->b", trainings, people @ counts.T)
     means = total[count > 0] / count[count > 0]
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+@lru_cache(maxsize=16)
+def _draws(trainings: int, patients: int, samples: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How often each training (B, S) and each patient (B, P) was drawn; the same draws for all cells of a report."""
+    generator = np.random.default_rng(seed)
+    drawn = generator.multinomial(trainings, np.full(trainings, 1 / trainings), size=samples)
+    people = generator.multinomial(patients, np.full(patients, 1 / patients), size=samples)
+    result = drawn.astype(np.float64), people.astype(np.float64)
+    for array in result:
+        array.flags.writeable = False
+    return result

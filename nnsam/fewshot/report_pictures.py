@@ -1,0 +1,174 @@
+"""Side-by-side pictures of a few cases, chosen by a fixed rule: image, reference, and each method's prediction."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnsam.data.overlay import COLORS, overlay
+from nnsam.data.raw_dataset import image_name
+from nnsam.errors import InputError
+from nnsam.fewshot.layout import dataset_name, raw_folder, test_folder
+from nnsam.fewshot.report_document import Picture
+from nnsam.fewshot.report_words import method_label, random_note
+from nnsam.fewshot.results import Results, over_structures
+from nnsam.fewshot.run_key import RunKey
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PREDICTIONS = {"test": "predictions", "validation": "predictions_validation"}
+
+
+def draw_overlays(results: Results, reference: str | None, size: int, count: int, folder: Path) -> Picture | None:
+    """Draws cases side by side as folder/overlays_n<size>.png.
+
+    Cases are ranked by the Dice that the reference method reaches (mean over structures, the seed of `chosen_seed`);
+    those at `count` equally spaced percentiles from the 10th to the 90th are drawn, a single one at the 50th.
+
+    Args:
+        results: the study's.
+        reference: method whose Dice ranks the cases; None for the first one.
+        size: number of training cases.
+        count: number of cases, at least 1.
+        folder: of the PNG.
+
+    Returns:
+        The picture; None where no training of the size is finished, or label maps were removed.
+
+    Raises:
+        InputError: an image or label map is missing or unreadable.
+    """
+    ranking = reference or results.methods[0]
+    seed = chosen_seed(results, ranking, size)
+    if seed is None:
+        return None
+    methods = [m for m in results.methods if results.finished(m, size)[results.seeds.index(seed)]]
+    if not all((RunKey(m, size, seed).folder(results.folder) / _PREDICTIONS[results.part]).is_dir() for m in methods):
+        return None
+    chosen = chosen_cases(results, ranking, size, seed, count)
+    figure = _draw(results, methods, size, seed, chosen, ranking)
+    path = folder / f"overlays_n{size}.png"
+    figure.savefig(path, dpi=120, format="png")
+    percentiles = ", ".join(str(percentile) for percentile in chosen)
+    caption = (
+        f"{size} training cases, seed {seed} (the lowest one that most methods have finished). Cases at the "
+        f"{percentiles}th percentile of the Dice of {ranking}, mean over structures; they were not chosen by eye. "
+        f"Filled: prediction, line: reference. {random_note(results)}"
+    )
+    names = ", ".join(methods)
+    return Picture(path, caption.strip(), f"Segmentations of {len(chosen)} cases by {names}, beside the reference.")
+
+
+def chosen_seed(results: Results, ranking: str, size: int) -> int | None:
+    """The lowest seed that most methods have finished, among those that the ranking method has; None if it has none."""
+    done = results.done[:, results.sizes.index(size)]
+    counts = done.sum(axis=0) * results.finished(ranking, size)
+    return results.seeds[int(np.argmax(counts))] if counts.any() else None
+
+
+def chosen_cases(results: Results, ranking: str, size: int, seed: int, count: int) -> dict[int, str]:
+    """Percentile -> case, of the cases that have a Dice; each case once."""
+    dice = over_structures(results.of(ranking, size, "dice")[results.seeds.index(seed)])
+    order = [int(index) for index in np.argsort(dice, kind="stable") if np.isfinite(dice[index])]
+    percentiles = np.linspace(10, 90, count) if count > 1 else np.array([50.0])
+    chosen: dict[int, str] = {}
+    for percentile in percentiles.round().astype(int) if order else ():
+        case = results.cases[order[round(percentile / 100 * (len(order) - 1))]]
+        if case not in chosen.values():
+            chosen[int(percentile)] = case
+    return chosen
+
+
+def _draw(results: Results, methods: list[str], size: int, seed: int, chosen: dict[int, str], ranking: str) -> "Figure":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    panels = {case: _panels(results, methods, size, seed, case) for case in chosen.values()}
+    columns = 2 + len(methods)
+    heights = [max(picture.shape[0] / picture.shape[1] for _, picture in row) for row in panels.values()]
+    figure = Figure(figsize=(2.1 * columns, sum(2.1 * height + 0.3 for height in heights) + 0.9), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(chosen), columns, squeeze=False, height_ratios=heights)
+    for row, (percentile, case) in enumerate(chosen.items()):
+        for column, (title, picture) in enumerate(panels[case]):
+            axes = grid[row, column]
+            axes.imshow(picture, interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+            axes.set_title(title if row == 0 or column > 1 else "", fontsize=8)
+        grid[row, 0].set_ylabel(f"{case}\n{percentile}th percentile", fontsize=8)
+    names = {value: name for name, value in results.protocol.labels.items() if isinstance(value, int) and value > 0}
+    patches = [Patch(color=_fraction(value), label=name) for name, value in ((n, v) for v, n in names.items())]
+    if patches:
+        figure.legend(
+            handles=patches, loc="outside lower center", ncols=min(8, len(patches)), fontsize=8, frameon=False
+        )
+    figure.suptitle(f"{size} training cases, seed {seed}; filled: prediction, line: reference; D: Dice (%)", fontsize=9)
+    return figure
+
+
+def _panels(results: Results, methods: list[str], size: int, seed: int, case: str) -> list[tuple[str, NDArray]]:
+    """Titles and pictures of one row."""
+    image, reference = _read_case(results, case)
+    plane = _plane(reference)
+    row = results.cases.index(case)
+    panels = [
+        ("image", overlay(image[plane], None)),
+        ("reference", overlay(image[plane], reference[plane], reference[plane])),
+    ]
+    for method in methods:
+        file = RunKey(method, size, seed).folder(results.folder) / _PREDICTIONS[results.part]
+        labels = _read_labels(file / f"{case}{results.protocol.file_ending}", reference.shape)
+        dice = over_structures(results.of(method, size, "dice")[results.seeds.index(seed), row])
+        title = f"{_short(method_label(results, method))}\nD {float(dice):.1f}"
+        panels.append((title, overlay(image[plane], labels[plane], reference[plane])))
+    return panels
+
+
+def _short(label: str) -> str:
+    """A label in two lines where it is long, broken before a capital letter."""
+    if len(label) <= 18:
+        return label
+    breaks = [index for index in range(6, len(label) - 4) if label[index].isupper() and label[index - 1].islower()]
+    best = min(breaks, key=lambda index: abs(index - len(label) / 2), default=len(label) // 2)
+    return f"{label[:best]}\n{label[best:]}"
+
+
+def _plane(reference: NDArray[np.integer]) -> int | tuple[()]:
+    """The slice of a volume with most reference in it; everything of a picture."""
+    if reference.ndim == 2:
+        return ()
+    return int(np.argmax((reference > 0).sum(axis=(1, 2))))
+
+
+def _read_case(results: Results, case: str) -> tuple[NDArray, NDArray[np.integer]]:
+    from nnsam.data.input_files import find_input_files
+
+    protocol = results.protocol
+    if results.part == "test":
+        folder, part = test_folder(results.folder), "Ts"
+    else:
+        first = min(protocol.subsets)
+        folder, part = raw_folder(results.folder) / dataset_name(protocol, *first), "Tr"
+    file = folder / f"images{part}" / image_name(case, protocol.file_ending)
+    image = find_input_files(file)[0].read().pixels
+    return image, _read_labels(folder / f"labels{part}" / f"{case}{protocol.file_ending}", None)
+
+
+def _read_labels(path: Path, shape: tuple[int, ...] | None) -> NDArray[np.integer]:
+    from nnsam.metrics.label_files import read_label_map
+
+    if not path.is_file():
+        raise InputError(f"{path} is missing, which the pictures need; restore it, or leave them out by --overlays 0")
+    labels = read_label_map(path).values
+    if shape is not None and labels.shape != shape:
+        raise InputError(f"{path} has the size {labels.shape}, and its reference {shape}; make the run again")
+    return labels
+
+
+def _fraction(value: int) -> tuple[float, float, float]:
+    red, green, blue = COLORS[(value - 1) % len(COLORS)]
+    return red / 255, green / 255, blue / 255

@@ -1,0 +1,156 @@
+"""The report's tables of scores, as in nnSAM's paper, and what belongs under each: intervals, spread, tests."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+from nnsam.fewshot.report_document import Block, Table, TableCell, make_row
+from nnsam.fewshot.report_estimates import Cell, Place, TableNumbers, Test, best_methods
+from nnsam.fewshot.report_words import METRIC_NAMES, format_p, is_higher_better, method_label, metric_title
+from nnsam.fewshot.results import Results
+
+NOTHING = "–"
+_Text = Callable[[Place], str]
+
+
+def overall_tables(results: Results, numbers: TableNumbers) -> list[Block]:
+    """Rows: method and metric; columns: sizes."""
+
+    def table(caption: str, text: _Text, methods: Sequence[str], notes: Sequence[str], bold: set[Place]) -> Table:
+        rows = []
+        for method in methods:
+            for row, metric in enumerate(numbers.metrics):
+                places = [Place(method, size, metric, None) for size in results.sizes]
+                cells = [TableCell(text(place), place in bold) for place in places]
+                label = "" if row else method_label(results, method)
+                rows.append(make_row([label, metric_title(results, metric), *cells]))
+        sizes = [f"n = {size}" for size in results.sizes]
+        return Table(caption, ("Method", "Metric", *sizes), tuple(rows), tuple(notes))
+
+    return list(_group(results, numbers, "Means over structures", table))
+
+
+def structure_tables(results: Results, numbers: TableNumbers) -> list[Block]:
+    """Rows: method and size; columns: structures. One metric."""
+    (metric,) = numbers.metrics
+
+    def table(caption: str, text: _Text, methods: Sequence[str], notes: Sequence[str], bold: set[Place]) -> Table:
+        rows = []
+        for method in methods:
+            for row, size in enumerate(results.sizes):
+                places = [Place(method, size, metric, structure) for structure in numbers.structures]
+                cells = [TableCell(text(place), place in bold) for place in places]
+                rows.append(make_row(["" if row else method_label(results, method), str(size), *cells]))
+        columns = ("Method", "n", *map(str, numbers.structures))
+        return Table(caption, columns, tuple(rows), tuple(notes))
+
+    return list(_group(results, numbers, f"{metric_title(results, metric)} by structure", table))
+
+
+def _group(
+    results: Results,
+    numbers: TableNumbers,
+    title: str,
+    table: Callable[[str, _Text, Sequence[str], Sequence[str], set[Place]], Table],
+) -> Iterator[Block]:
+    cells, best = numbers.cells, best_methods(numbers, results.methods)
+    notes = ["Bold: the best mean of its column, which alone says nothing about significance."] if best else []
+    if any(cell.is_partial for cell in cells.values()):
+        notes.append("(n of m): so many of the m trainings are finished; the number is theirs.")
+    yield table(
+        f"{title}: mean ± standard deviation over cases, each case averaged over trainings",
+        lambda place: _mean(cells[place]),
+        results.methods,
+        notes,
+        best,
+    )
+    yield table(
+        f"{title}: 95 % bootstrap intervals of the mean (patients and trainings resampled)",
+        lambda place: _interval(cells[place]),
+        results.methods,
+        (),
+        set(),
+    )
+    yield table(
+        f"{title}: standard deviation over trainings (run-to-run, of the means over cases)",
+        lambda place: _spread(cells[place]),
+        results.methods,
+        (),
+        set(),
+    )
+    others = [method for method in results.methods if method != numbers.reference]
+    if numbers.tests:
+        yield table(
+            f"{title}: difference from {numbers.reference} with 95 % interval; p over patients / p over trainings",
+            lambda place: _test(numbers.tests.get(place)),
+            others,
+            _test_notes(results, numbers),
+            set(),
+        )
+
+
+def _mean(cell: Cell) -> str:
+    if cell.estimate is None:
+        return NOTHING + _partial(cell)
+    spread = "" if math.isnan(cell.estimate.std_cases) else f" ± {cell.estimate.std_cases:.2f}"
+    return f"{cell.estimate.mean:.2f}{spread}{_partial(cell)}"
+
+
+def _partial(cell: Cell) -> str:
+    return f" ({len(cell.trainings)} of {cell.expected})" if cell.is_partial else ""
+
+
+def _interval(cell: Cell) -> str:
+    return NOTHING if cell.estimate is None else f"[{cell.estimate.low:.2f}, {cell.estimate.high:.2f}]"
+
+
+def _spread(cell: Cell) -> str:
+    if cell.estimate is None or math.isnan(cell.estimate.std_trainings):
+        return NOTHING
+    return f"{cell.estimate.std_trainings:.2f} ({cell.estimate.trainings})"
+
+
+def _test(test: Test | None) -> str:
+    if test is None:
+        return NOTHING
+    found = test.comparison
+    return (
+        f"{_signed(found.difference)} [{_signed(found.low)}, {_signed(found.high)}]; "
+        f"p {format_p(test.p_patients)} / {format_p(test.p_trainings)}"
+    )
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def _test_notes(results: Results, numbers: TableNumbers) -> list[str]:
+    tests = list(numbers.tests.values())
+    higher = [METRIC_NAMES[metric] for metric in numbers.metrics if is_higher_better(metric)]
+    lower = [METRIC_NAMES[metric] for metric in numbers.metrics if not is_higher_better(metric)]
+    better = [f"above 0 is better for {' and '.join(higher)}"] * bool(higher)
+    better += [f"below 0 is better for {' and '.join(lower)}"] * bool(lower)
+    most = max(test.comparison.trainings for test in tests)
+    people = max(test.comparison.patients for test in tests)
+    notes = [
+        f"Method minus {numbers.reference}, over the trainings, cases and structures that both have; "
+        f"{'; '.join(better)}.",
+        f"Both p are adjusted by Holm's method for the {len(tests)} tests of this table. p over patients: Wilcoxon's "
+        "signed-rank test over patients (would other patients show the difference, for these trainings?). p over "
+        "trainings: exact sign-flip test over trainings (would other trainings?).",
+        f"The smallest p that {most} trainings allow is {_smallest(most)} before the adjustment, "
+        f"{_smallest(most, len(tests))} after it; "
+        f"{people} patients allow {_smallest(people)} and {_smallest(people, len(tests))}. A larger p than 0.05 "
+        "therefore need not mean that there is no difference.",
+    ]
+    missing = sum(test.comparison.missing for test in tests)
+    if missing:
+        notes.append(
+            f"{missing} pairs (over all tests of the table) lack one or both scores because of empty masks and are "
+            "left out of the tests."
+        )
+    return notes
+
+
+def _smallest(count: int, tests: int = 1) -> str:
+    """Smallest two-sided p of a sign test of so many, after Holm's factor for the first of so many tests."""
+    return format_p(min(1.0, tests * 2.0 ** (1 - count)))
