@@ -1,0 +1,83 @@
+"""Runs nnU-Net's commands for a run: guarded, with a share of the processors, and stoppable when enough is done."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from nnsam.errors import NnsamError
+from nnsam.fewshot.process_guard import end, start_guarded
+
+_POLL_SECONDS = 0.2
+_TICK_SECONDS = 10.0
+
+
+def run_guarded(
+    command: str,
+    arguments: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    log: Path,
+    threads: int = 0,
+    stop_after: str = "",
+    tick: Callable[[], object] = lambda: None,
+) -> None:
+    """Runs a command of nnU-Net and waits for it; it ends when this process ends.
+
+    Args:
+        command: e.g. "nnUNetv2_train".
+        arguments: of the command.
+        environment: variables that are added to this process's.
+        log: file that gets what the command prints, appended.
+        threads: that the command uses on the CPU; 0 for as many as there are cores.
+        stop_after: text; once the command has printed it, its work is done and it is ended.
+        tick: called every few seconds.
+
+    Raises:
+        NnsamError: the command failed; the message has the last line that it printed.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # -u: lines arrive when they are printed, for `stop_after` and for those who watch the log.
+    program = [sys.executable, "-u", "-m", "nnsam.fewshot.nnunet_entry", str(threads), command, *arguments]
+    with open(log, "ab") as file:
+        file.write(f"$ {command} {' '.join(arguments)}\n".encode())
+        file.flush()
+        start = file.tell()
+        process = start_guarded(program, file, environment)
+        try:
+            stopped = _wait(process, log, start, stop_after.encode(), tick)
+        finally:
+            end(process)
+    if process.returncode and not stopped:
+        how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
+        raise NnsamError(f"{command} failed ({how}): {_last_line(log, start)}; see {log.name}")
+
+
+def _wait(
+    process: "subprocess.Popen[bytes]", log: Path, position: int, stop_after: bytes, tick: Callable[[], object]
+) -> bool:
+    """Waits for the end, or for the text; returns whether the text was found."""
+    next_tick, seen = time.monotonic() + _TICK_SECONDS, b""
+    with open(log, "rb") as file:
+        file.seek(position)
+        while True:
+            try:
+                process.wait(_POLL_SECONDS)
+                return False
+            except subprocess.TimeoutExpired:
+                pass
+            if stop_after:
+                seen = seen[-len(stop_after) :] + file.read()
+                if stop_after in seen:
+                    return True
+            if time.monotonic() > next_tick:
+                tick()
+                next_tick = time.monotonic() + _TICK_SECONDS
+
+
+def _last_line(log: Path, position: int) -> str:
+    with open(log, "rb") as file:
+        file.seek(position)
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "it printed nothing"
