@@ -1,12 +1,12 @@
 """A bundle in the making: fold after fold is converted, compared with PyTorch, and described."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from nnsam.export.calibration import CalibrationSet
+from nnsam.export.int8 import Int8Networks, Tell
 from nnsam.export.manifest import describe
 from nnsam.export.measurement import (
     Measured,
@@ -24,8 +24,6 @@ from nnsam.export.readme import README, readme_text
 from nnsam.export.trained_model import TrainedModel
 from nnsam.runtime.bundle import write_manifest
 
-Tell = Callable[[str], None]
-
 
 class BundleDraft:
     """Fills a folder with a bundle.
@@ -35,6 +33,7 @@ class BundleDraft:
         model: what is exported.
         patches: to compare precisions on.
         precisions: floating-point precisions to measure; "f32" is among them.
+        int8: makes int8 networks, too; None: without.
         onnx: write ONNX files, too.
         tell: gets a sentence when a step begins.
     """
@@ -45,6 +44,7 @@ class BundleDraft:
         model: TrainedModel,
         patches: CalibrationSet,
         precisions: tuple[str, ...],
+        int8: Int8Networks | None,
         onnx: bool,
         tell: Tell,
     ):
@@ -52,6 +52,7 @@ class BundleDraft:
         self.model = model
         self.patches = patches
         self.precisions = precisions
+        self.int8 = int8
         self.tell = tell
         self._writer = NetworkWriter(model, folder, onnx)
         self._description: dict[str, Any] = {}
@@ -71,6 +72,9 @@ class BundleDraft:
         fused = self._fused(fold, network, files)
         self.tell(f"fold {fold}: comparing with PyTorch")
         runs = {name: openvino_run(fused or files, name) for name in self.precisions}
+        int8 = self.int8.write(files, network) if self.int8 else None
+        if int8:
+            runs["int8"] = openvino_run(int8, "int8")
         measured = measure(network, runs, self.patches.patches, self.model.has_regions)
         measured.differences["f32"].check(f"fold {fold}")
         self._measured.append(measured)
@@ -78,23 +82,41 @@ class BundleDraft:
             {
                 "fold": fold,
                 "unet": files.unet.name,
-                "int8": None,
+                "int8": int8.unet.name if int8 else None,
                 "fused": fused.unet.name if fused else None,
                 "onnx": self._writer.onnx_name(files.unet),
             }
         )
 
-    def finish(self, wanted: str) -> None:
-        """Chooses the default precision and writes manifest and README."""
-        candidates = {name: self._candidate(name) for name in self.precisions}
+    def finish(self, wanted: str, note: str = "") -> None:
+        """Chooses the default precision and writes manifest and README.
+
+        Args:
+            wanted: see :func:`nnsam.export.precision_choice.choose`.
+            note: what else there is to say about the choice.
+        """
+        names = [*self.precisions, "int8"] if self.int8 else self.precisions
+        candidates = {name: self._candidate(name) for name in names}
+        choice = choose(wanted, candidates, note)
+        encoder = self._writer.encoder
+        if self.int8 and self.int8.encoder and encoder:
+            encoder["int8"] = self.int8.encoder.name
+        if self.int8 and choice.precision != "int8" and not candidates["int8"].accepted:
+            self._drop_int8([encoder, *self._folds] if encoder else self._folds)
         manifest = {
             **self._description,
-            "networks": {"image_encoder": self._writer.encoder, "folds": self._folds},
-            "precision": choose(wanted, candidates).as_dict(candidates),
+            "networks": {"image_encoder": encoder, "folds": self._folds},
+            "precision": choice.as_dict(candidates),
             "parity": self._parity(),
         }
         (self.folder / README).write_text(readme_text(manifest), encoding="utf-8")
         write_manifest(self.folder, manifest)
+
+    def _drop_int8(self, entries: list[dict[str, Any]]) -> None:
+        for entry in entries:
+            if entry["int8"]:
+                _remove(self.folder / entry["int8"])
+            entry["int8"] = None
 
     def _fused(self, fold: str, network: nn.Module, files: NetworkFiles) -> NetworkFiles | None:
         """Writes the fused network where it is faster; box models and ensembles reuse embeddings, which it cannot."""
@@ -106,8 +128,7 @@ class BundleDraft:
         two, one = (openvino_run(which, self.precisions[-1]) for which in (files, fused))
         seconds = best_seconds({"two": lambda: two(patch, picture), "one": lambda: one(patch, picture)})
         if not fused_is_faster(seconds["two"], seconds["one"]):
-            for path in (fused.unet, fused.unet.with_suffix(".bin")):
-                path.unlink()
+            _remove(fused.unet)
             return None
         difference = LogitDifference()
         difference.add(pytorch_logits(network, patch), openvino_run(files, "f32")(patch, picture))
@@ -135,6 +156,11 @@ class BundleDraft:
             "from_images": self.patches.from_images,
             "pytorch_seconds": _mean([fold.seconds["pytorch"] for fold in self._measured]),
         }
+
+
+def _remove(path: Path) -> None:
+    for file in (path, path.with_suffix(".bin")):
+        file.unlink()
 
 
 def _mean(values: list[float]) -> float:

@@ -7,8 +7,9 @@ from pathlib import Path
 from nnsam.errors import InputError, SetupError
 from nnsam.export.calibration import CalibrationSet, calibration_patches
 from nnsam.export.calibration_case import CalibrationModel
-from nnsam.export.draft import BundleDraft, Tell
-from nnsam.export.measurement import cpu_precisions
+from nnsam.export.draft import BundleDraft
+from nnsam.export.int8 import Int8Networks, Tell, int8_is_wanted
+from nnsam.export.measurement import float_precisions
 from nnsam.export.onnx_export import check_onnx
 from nnsam.export.replacing import replaced_folder
 from nnsam.export.trained_model import TrainedModel, load_trained_model
@@ -53,7 +54,7 @@ def export_model(
             within :data:`nnsam.export.parity.TOLERANCE` of PyTorch.
         SetupError: a package is missing, or the CPU lacks the precision.
     """
-    precisions = cpu_precisions()
+    precisions = float_precisions()
     if precision == "bf16" and "bf16" not in precisions:
         raise SetupError("this CPU has no bfloat16 arithmetic, so it cannot be measured; use --precision auto or f32")
     if calibration is not None and calibration < MIN_PATCHES:
@@ -67,10 +68,12 @@ def export_model(
             for sentence in (model.note, f"precisions are compared on {patches.origin}"):
                 if sentence:
                     tell(sentence)
-            draft = BundleDraft(draft_folder, model, patches, precisions, onnx, tell)
+            with_int8, note = int8_is_wanted(precision, patches, images is not None)
+            int8 = Int8Networks(patches, model.has_regions, tell) if with_int8 else None
+            draft = BundleDraft(draft_folder, model, patches, precisions, int8, onnx, tell)
             for fold, network in model.networks():
                 draft.add_fold(fold, network)
-            draft.finish(precision)
+            draft.finish(precision, note)
     except OSError as error:
         if error.errno in _DISK_FULL:
             raise InputError(f"{output} cannot be written: the disk is full; free space or name another disk") from None

@@ -14,6 +14,7 @@ from torch import nn
 from nnsam.export.conversion import sam_input
 from nnsam.export.parity import LogitDifference, MaskAgreement
 from nnsam.export.trained_model import sam_branch
+from nnsam.runtime.precision import compile_hint, cpu_precisions
 
 Run = Callable[[NDArray[np.float32], NDArray[np.float32] | None], NDArray[np.float32]]
 
@@ -54,12 +55,9 @@ class NetworkFiles:
     fused: bool = False
 
 
-def cpu_precisions() -> tuple[str, ...]:
+def float_precisions() -> tuple[str, ...]:
     """Returns the floating-point precisions that this CPU computes in hardware: f32 and, on some, bf16."""
-    import openvino
-
-    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return ("f32", "bf16") if "BF16" in capabilities else ("f32",)
+    return tuple(name for name in ("f32", "bf16") if name in cpu_precisions())
 
 
 def openvino_run(files: NetworkFiles, precision: str) -> Run:
@@ -67,12 +65,12 @@ def openvino_run(files: NetworkFiles, precision: str) -> Run:
 
     Args:
         files: the networks.
-        precision: "f32" or "bf16"; of an int8 file, that of the layers that stayed floating-point.
+        precision: "f32", "bf16" or, of int8 files, "int8".
     """
     import openvino
 
     core = openvino.Core()
-    options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+    options = {"INFERENCE_PRECISION_HINT": compile_hint(precision), "PERFORMANCE_HINT": "LATENCY"}
 
     def compiled(path: Path) -> Any:
         return core.compile_model(str(path), "CPU", options)
@@ -116,10 +114,10 @@ def measure(
         {name: LogitDifference() for name in runs},
         {name: MaskAgreement(has_regions) for name in runs if name != "f32"},
     )
-    pictures = pictures_of(network, patches)
     clock = _Clock()
     with_pytorch = set(_spread(len(patches), PYTORCH_PATCHES[patches[0].ndim - 2]))
-    for index, (patch, picture) in enumerate(zip(patches, pictures, strict=True)):
+    for index, patch in enumerate(patches):
+        picture = pictures_of(network, [patch])[0]
         reference = clock("f32", lambda: runs["f32"](patch, picture))  # noqa: B023 - called at once
         if index in with_pytorch:
             result.differences["f32"].add(clock("pytorch", lambda: pytorch_logits(network, patch)), reference)  # noqa: B023
@@ -127,8 +125,8 @@ def measure(
             found = clock(name, lambda: runs[name](patch, picture))  # noqa: B023
             agreement.add(reference, found)
             result.differences[name].add(reference, found)
-    calls: dict[str, Callable] = {name: lambda run=run: run(patches[0], pictures[0]) for name, run in runs.items()}
-    clock.turns({**calls, "pytorch": lambda: pytorch_logits(network, patches[0])})
+    calls: dict[str, Callable] = {name: lambda run=run: run(patch, picture) for name, run in runs.items()}
+    clock.turns({**calls, "pytorch": lambda: pytorch_logits(network, patch)})
     result.seconds = clock.best
     return result
 

@@ -53,12 +53,13 @@ class Choice:
         }
 
 
-def choose(wanted: str, candidates: Mapping[str, Candidate]) -> Choice:
+def choose(wanted: str, candidates: Mapping[str, Candidate], note: str = "") -> Choice:
     """Chooses a precision.
 
     Args:
         wanted: "auto", or the precision to take whatever was measured.
         candidates: by precision; "f32" is among them.
+        note: what else there is to say, a clause.
 
     Raises:
         InputError: `wanted` was not made.
@@ -69,7 +70,7 @@ def choose(wanted: str, candidates: Mapping[str, Candidate]) -> Choice:
         return Choice(wanted, f"{wanted} was asked for{_shortfall(wanted, candidates[wanted])}")
     fit = {name: candidate for name, candidate in candidates.items() if name == "f32" or candidate.accepted}
     best = min(fit, key=lambda name: fit[name].seconds)
-    return Choice(best, _reason(best, candidates))
+    return Choice(best, "; ".join([_reason(best, candidates), *([note] if note else [])]))
 
 
 def fused_is_faster(two_seconds: float, fused_seconds: float) -> bool:
