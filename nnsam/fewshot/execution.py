@@ -112,9 +112,12 @@ class _Run:
             return DONE
         if self.state.state == FAILED and not self.options.retry_failed:
             return FAILED
+        model = self._model()
+        if self.is_new:
+            model.check_new()
         try:
             self._start()
-            self._steps()
+            self._steps(model)
         except NnsamError as error:
             self._fail(str(error))
         except Exception as error:  # recorded, so that the other runs go on
@@ -134,10 +137,7 @@ class _Run:
         self.state.versions, self.state.machine = versions(), machine(self.options.device)
         self.state.machine["threads"] = self.options.threads or os.cpu_count()
 
-    def _steps(self) -> None:
-        model = self._model()
-        if self.is_new:
-            model.check_new()
+    def _steps(self, model: NnunetModel | BaselineModel) -> None:
         if not model.is_trained:
             self.state.enter(PREPARING, self.experiment)
             with self._timed("prepare"):
