@@ -60,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exports and prints the report."""
     with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
         warnings.simplefilter("ignore", FutureWarning)  # PyTorch's about other packages, on import
         from nnsam.export.export_model import export_model
 
@@ -80,6 +81,11 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print_report(bundle)
     return 0
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    """Prints a warning as a sentence, without the place in this package that it came from."""
+    print(f"nnsam export: {message}", file=sys.stderr)
 
 
 def _print_report(bundle: "Bundle") -> None:
