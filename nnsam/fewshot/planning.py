@@ -17,12 +17,12 @@ from pathlib import Path
 
 from nnsam.errors import InputError
 from nnsam.fewshot import layout
+from nnsam.fewshot.nnunet_process import run_guarded
 from nnsam.fewshot.plan_options import PlanOptions
 from nnsam.fewshot.plan_overrides import override
 from nnsam.fewshot.protocol import Protocol
 from nnsam.fewshot.subset_dataset import read_cases, write_raw_dataset
 from nnsam.machine import package_version
-from nnsam.nnunet_commands import run_nnunet
 
 MARKER = "nnsam_fewshot.json"
 _FILES = ("dataset.json", "dataset_fingerprint.json", f"{layout.PLANS}.json", "splits_final.json")
@@ -46,8 +46,8 @@ class PlannedSubset:
 def plan_subset(experiment: str | Path, size: int, seed: int, processes: int = 1) -> PlannedSubset:
     """Makes a subset's folder in nnUNet_preprocessed: fingerprint, plans, split and preprocessed cases.
 
-    The folder appears complete or not at all, whatever ends the process; what is there is checked and kept. Several
-    processes may call it at once. What nnU-Net prints goes to nnunet/logs.
+    The folder appears complete or not at all, whatever ends the process (nnU-Net's commands end with it); what is there
+    is checked and kept. Several processes may call it at once. What nnU-Net prints goes to nnunet/logs.
 
     Args:
         experiment: the study's folder.
@@ -135,7 +135,7 @@ class _Planning:
         }
         log = layout.log_file(self.experiment, self.name)
         self.commands.append(" ".join([command, *arguments]))
-        run_nnunet(command, *arguments, environment=environment, log=log)
+        run_guarded(command, arguments, environment=environment, log=log)
 
 
 @contextmanager
