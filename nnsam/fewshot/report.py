@@ -162,8 +162,9 @@ def _legacy(results: Results, numbers: TableNumbers) -> list[Block]:
     if not numbers.metrics:
         return []
     text = (
-        "For comparison with the paper only, not for conclusions: the legacy profile scores a structure that was missed "
-        f"altogether with ASD 0, the best there is. Here: {results.rules.policy}; distances in {results.rules.unit}."
+        "For comparison with the paper only, not for conclusions: the legacy profile scores a structure that was "
+        f"missed altogether with ASD 0, the best there is. Here: {results.rules.policy}; distances in "
+        f"{results.rules.unit}."
     )
     mean_table = overall_tables(results, numbers)[0]
     return [Heading(2, "Legacy profile"), Paragraph(text, is_warning=True), mean_table]

@@ -20,12 +20,13 @@ COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E6
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _LINES = ("-", "--", "-.", ":")
 _WIDTH, _HEIGHT = 7.2, 4.6
+_LEGEND_COLUMNS = {1: 1, 2: 2, 3: 4}  # by columns of plots
 
 
 def draw_overall(results: Results, numbers: TableNumbers, metric: str, folder: Path) -> Picture:
     """Draws the mean over structures of one metric as folder/curve_<metric>.png."""
     figure = _figure(_WIDTH, _HEIGHT)
-    axes = figure.subplots()
+    axes = figure.add_axes((0.09, 0.11, 0.89, 0.80))
     _draw(axes, results, numbers, metric, None)
     axes.set(xlabel="training cases", ylabel=f"{metric_title(results, metric)}, {_better(metric)}")
     axes.legend(fontsize=8, frameon=False, loc="lower right" if is_higher_better(metric) else "upper right")
@@ -39,22 +40,29 @@ def draw_structures(results: Results, numbers: TableNumbers, metric: str, folder
     count = len(numbers.structures)
     columns = min(3, count)
     rows = -(-count // columns)
-    figure = _figure(3.3 * columns + 0.3, 2.7 * rows + 1.1)
+    legend_rows = -(-len(results.methods) // _LEGEND_COLUMNS[columns])
+    width, height = 3.3 * columns + 0.4, 2.7 * rows + 0.75 + 0.2 * legend_rows
+    figure = _figure(width, height)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    # By hand: an automatic layout draws everything twice.
+    edges = {"left": 0.65 / width, "right": 1 - 0.1 / width, "top": 1 - 0.55 / height}
+    figure.subplots_adjust(**edges, bottom=(0.6 + 0.2 * legend_rows) / height, wspace=0.08, hspace=0.3)
     for axes, structure in zip(grid.ravel(), numbers.structures, strict=False):
         _draw(axes, results, numbers, metric, structure)
         axes.set_title(structure, fontsize=10)
     for axes in grid.ravel()[count:]:
         axes.set_axis_off()
-    # Where the last row has gaps, the plots above them carry the axis.
     for index in range(columns):
-        lowest = (count - 1 - index) // columns
-        grid[lowest, index].tick_params(labelbottom=True)
-    figure.supxlabel("training cases", fontsize=10)
-    figure.supylabel(f"{metric_title(results, metric)}, {_better(metric)}", fontsize=10)
+        # Where the last row has gaps, the plots above them carry the axis.
+        lowest = grid[(count - 1 - index) // columns, index]
+        lowest.tick_params(labelbottom=True)
+        lowest.set_xlabel("training cases")
+    for axes in grid[:, 0]:
+        axes.set_ylabel(metric_title(results, metric))
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(3, len(labels)), fontsize=8, frameon=False)
-    _title(figure, results, f"{METRIC_NAMES[metric]} by structure")
+    ncols = min(_LEGEND_COLUMNS[columns], len(labels))
+    figure.legend(handles, labels, loc="lower center", ncols=ncols, fontsize=8, frameon=False)
+    _title(figure, results, f"{METRIC_NAMES[metric]} by structure, {_better(metric)}")
     path = _save(figure, folder / f"curve_{metric}_by_structure.png")
     return Picture(path, _caption(results), f"Learning curves of {METRIC_NAMES[metric]}, one plot per structure.")
 
@@ -62,7 +70,7 @@ def draw_structures(results: Results, numbers: TableNumbers, metric: str, folder
 def _draw(axes: "Axes", results: Results, numbers: TableNumbers, metric: str, structure: str | None) -> None:
     positions = np.arange(len(results.sizes), dtype=float)
     # Side by side, so that intervals do not hide each other.
-    step = min(0.09, 0.5 / max(1, len(results.methods)))
+    step = min(0.06, 0.4 / max(1, len(results.methods)))
     for index, method in enumerate(results.methods):
         cells = [numbers.cells[Place(method, size, metric, structure)] for size in results.sizes]
         x = positions + (index - (len(results.methods) - 1) / 2) * step
@@ -71,9 +79,8 @@ def _draw(axes: "Axes", results: Results, numbers: TableNumbers, metric: str, st
         means = np.array([one.mean for one in found if one is not None])
         ends = np.array([(one.low, one.high) for one in found if one is not None]).reshape(-1, 2)
         color = COLORS[index % len(COLORS)]
-        for place in known:
-            dots = [mean for mean in cells[place].trainings.values() if np.isfinite(mean)]
-            axes.plot([x[place]] * len(dots), dots, ".", color=color, alpha=0.35, markersize=6, zorder=2)
+        dots = [(x[place], mean) for place in known for mean in cells[place].trainings.values() if np.isfinite(mean)]
+        axes.plot(*zip(*dots, strict=True), ".", color=color, alpha=0.35, markersize=6, zorder=2) if dots else None
         axes.vlines(x[known], ends[:, 0], ends[:, 1], color=color, linewidth=1.6, alpha=0.8, zorder=3)
         axes.plot(
             x[known],
@@ -101,7 +108,7 @@ def _figure(width: float, height: float) -> "Figure":
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure
 
@@ -109,7 +116,7 @@ def _figure(width: float, height: float) -> "Figure":
 def _title(figure: "Figure", results: Results, text: str) -> None:
     marks = [results.protocol.dataset, f"{results.part} cases"]
     marks += ["split by slice: patients leak"] * (results.protocol.rule == "slice")
-    figure.suptitle(f"{text} ({', '.join(marks)})", fontsize=10)
+    figure.text(0.5, 1 - 0.2 / figure.get_figheight(), f"{text} ({', '.join(marks)})", ha="center", fontsize=10)
 
 
 def _caption(results: Results) -> str:

@@ -133,7 +133,7 @@ def _compare(results: Results, place: Place, reference: str) -> Comparison | Non
     if not known.any():
         return None
     tables = [over_structures(np.where(known, scores, np.nan)) for scores in (first, second)]
-    return compare(*tables, results.patients)
+    return compare(tables[0], tables[1], results.patients)
 
 
 def _adjusted(found: Iterable[tuple[Place, Comparison]]) -> dict[Place, Test]:

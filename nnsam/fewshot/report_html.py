@@ -26,10 +26,13 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; border-to
   border-bottom: 2px solid #1c2730; }
 caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
 th, td { padding: .22rem .7rem; text-align: right; white-space: nowrap; }
-th.l, td.l { text-align: left; } thead tr { border-bottom: 1px solid #1c2730; } tr.group { border-top: 1px solid #c3ccd3; }
+th.l, td.l { text-align: left; }
+thead tr { border-bottom: 1px solid #1c2730; }
+tr.group { border-top: 1px solid #c3ccd3; }
 .notes { font-size: 13px; color: #46545f; margin: .2rem 0 1.6rem; padding-left: 1.1rem; }
 .warning { border-left: 4px solid #b4540a; background: #fdf3ea; padding: .6rem .9rem; }
-figure { margin: 1.6rem 0; } figure img { max-width: 100%; height: auto; } figcaption { font-size: 13px; color: #46545f; }
+figure { margin: 1.6rem 0; }
+figure img { max-width: 100%; height: auto; } figcaption { font-size: 13px; color: #46545f; }
 pre { background: #f3f6f8; padding: .7rem .9rem; overflow-x: auto; font-size: 12.5px; }
 code { background: #f3f6f8; } summary { cursor: pointer; font-weight: 600; }
 @media print { body { max-width: none; } .table { overflow: visible; } }

@@ -44,13 +44,13 @@ _SIGNS = {
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
     "±": r"$\pm$",
-    "×": r"$\times$",
-    "−": r"$-$",
+    "\N{MULTIPLICATION SIGN}": r"$\times$",
+    "\N{MINUS SIGN}": r"$-$",
     "≤": r"$\leq$",
     "≥": r"$\geq$",
     "†": r"\textdagger{}",
     "‡": r"\textdaggerdbl{}",
-    "–": "--",
+    "\N{EN DASH}": "--",
     "…": r"\ldots{}",
 }
 _LEVELS = {1: "section*", 2: "subsection*", 3: "subsubsection*"}

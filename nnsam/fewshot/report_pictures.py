@@ -89,24 +89,33 @@ def _draw(results: Results, methods: list[str], size: int, seed: int, chosen: di
     panels = {case: _panels(results, methods, size, seed, case) for case in chosen.values()}
     columns = 2 + len(methods)
     heights = [max(picture.shape[0] / picture.shape[1] for _, picture in row) for row in panels.values()]
-    figure = Figure(figsize=(2.1 * columns, sum(2.1 * height + 0.3 for height in heights) + 0.9), layout="constrained")
+    widths, top, bottom, left, gap = 2.1 * columns, 0.75, 0.45, 0.45, 0.3
+    total = top + bottom + sum(2.1 * height + gap for height in heights)
+    figure = Figure(figsize=(left + widths, total))
     FigureCanvasAgg(figure)
-    grid = figure.subplots(len(chosen), columns, squeeze=False, height_ratios=heights)
-    for row, (percentile, case) in enumerate(chosen.items()):
+    y = total - top
+    for row, ((percentile, case), height) in enumerate(zip(chosen.items(), heights, strict=True)):
+        y -= 2.1 * height
+        # Placed by hand: an automatic layout takes longer than everything else in a report.
+        figure.text(
+            0.25 / (left + widths), (y + 1.05 * height) / total, f"{case}\n{percentile}th percentile",
+            rotation=90, ha="center", va="center", fontsize=8,
+        )  # fmt: skip
         for column, (title, picture) in enumerate(panels[case]):
-            axes = grid[row, column]
+            x = left + 2.1 * column
+            rectangle = (x / (left + widths), y / total, 2.02 / (left + widths), 2.02 * height / total)
+            axes = figure.add_axes(rectangle)
             axes.imshow(picture, interpolation="nearest")
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
-            axes.set_title(title if row == 0 or column > 1 else "", fontsize=8)
-        grid[row, 0].set_ylabel(f"{case}\n{percentile}th percentile", fontsize=8)
+            axes.set_axis_off()
+            # Names stand above the first row; the numbers, below them, above each.
+            axes.set_title(title if row == 0 else title.partition("\nD ")[2] and title.splitlines()[-1], fontsize=8)
+        y -= gap
     names = {value: name for name, value in results.protocol.labels.items() if isinstance(value, int) and value > 0}
     patches = [Patch(color=_fraction(value), label=name) for name, value in ((n, v) for v, n in names.items())]
     if patches:
-        figure.legend(
-            handles=patches, loc="outside lower center", ncols=min(8, len(patches)), fontsize=8, frameon=False
-        )
-    figure.suptitle(f"{size} training cases, seed {seed}; filled: prediction, line: reference; D: Dice (%)", fontsize=9)
+        figure.legend(handles=patches, loc="lower center", ncols=min(8, len(patches)), fontsize=8, frameon=False)
+    title = f"{size} training cases, seed {seed}; filled: prediction, line: reference; D: Dice (%)"
+    figure.text(0.5, 1 - 0.12 / total, title, ha="center", va="center", fontsize=9)
     return figure
 
 

@@ -8,6 +8,7 @@ from nnsam.fewshot.report_runs import describe, has_budget
 from nnsam.fewshot.report_words import method_label
 from nnsam.fewshot.results import Results
 from nnsam.fewshot.run_state import DONE, RunState
+from nnsam.machine import package_version
 
 _RULES = {
     "patient": "Whole patients were drawn: no patient is in two of training, validation and test cases.",
@@ -72,6 +73,7 @@ def _facts(results: Results, finished: Sequence[RunState]) -> list[str]:
         f"Budget of every run: {describe(fixed[0].budget) if fixed else 'not set'}; prediction: "
         f"{describe(finished[0].prediction)}.",
     ]
+    facts.append(f"This report: nnsam {package_version('nnsam')}, profile {results.rules.profile}.")
     if own:
         facts.append(
             f"Trainers with a budget of their own, so that the comparison is not at equal budget: {', '.join(own)}."

@@ -3,16 +3,18 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from nnsam.fewshot.report_document import Block, Table, TableCell, make_row
+from nnsam.fewshot.report_document import Table, TableCell, make_row
 from nnsam.fewshot.report_estimates import Cell, Place, TableNumbers, Test, best_methods
 from nnsam.fewshot.report_words import METRIC_NAMES, format_p, is_higher_better, method_label, metric_title
 from nnsam.fewshot.results import Results
+from nnsam.fewshot.statistics import SAMPLES
 
-NOTHING = "–"
+NOTHING = "-"
+MINUS = "\N{MINUS SIGN}"
 _Text = Callable[[Place], str]
 
 
-def overall_tables(results: Results, numbers: TableNumbers) -> list[Block]:
+def overall_tables(results: Results, numbers: TableNumbers) -> list[Table]:
     """Rows: method and metric; columns: sizes."""
 
     def table(caption: str, text: _Text, methods: Sequence[str], notes: Sequence[str], bold: set[Place]) -> Table:
@@ -29,7 +31,7 @@ def overall_tables(results: Results, numbers: TableNumbers) -> list[Block]:
     return list(_group(results, numbers, "Means over structures", table))
 
 
-def structure_tables(results: Results, numbers: TableNumbers) -> list[Block]:
+def structure_tables(results: Results, numbers: TableNumbers) -> list[Table]:
     """Rows: method and size; columns: structures. One metric."""
     (metric,) = numbers.metrics
 
@@ -51,7 +53,7 @@ def _group(
     numbers: TableNumbers,
     title: str,
     table: Callable[[str, _Text, Sequence[str], Sequence[str], set[Place]], Table],
-) -> Iterator[Block]:
+) -> Iterator[Table]:
     cells, best = numbers.cells, best_methods(numbers, results.methods)
     notes = ["Bold: the best mean of its column, which alone says nothing about significance."] if best else []
     if any(cell.is_partial for cell in cells.values()):
@@ -67,7 +69,7 @@ def _group(
         f"{title}: 95 % bootstrap intervals of the mean (patients and trainings resampled)",
         lambda place: _interval(cells[place]),
         results.methods,
-        (),
+        [_interval_note(results, numbers)],
         set(),
     )
     yield table(
@@ -103,6 +105,15 @@ def _interval(cell: Cell) -> str:
     return NOTHING if cell.estimate is None else f"[{cell.estimate.low:.2f}, {cell.estimate.high:.2f}]"
 
 
+def _interval_note(results: Results, numbers: TableNumbers) -> str:
+    fewest = min((len(cell.trainings) for cell in numbers.cells.values() if cell.trainings), default=0)
+    note = (
+        f"Percentiles of {SAMPLES} bootstrap samples, seed 0, of {len(set(results.patients))} patients and "
+        f"{len(results.seeds)} trainings; with few of either, such intervals are rather too narrow."
+    )
+    return note + " A single training's interval knows nothing of the run-to-run spread." * (fewest == 1)
+
+
 def _spread(cell: Cell) -> str:
     if cell.estimate is None or math.isnan(cell.estimate.std_trainings):
         return NOTHING
@@ -120,7 +131,7 @@ def _test(test: Test | None) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
+    return f"{value:+.2f}".replace("-", MINUS)
 
 
 def _test_notes(results: Results, numbers: TableNumbers) -> list[str]:

@@ -2,11 +2,10 @@
 
 from nnsam.errors import InputError
 from nnsam.fewshot.report_runs import has_random_sam
-from nnsam.fewshot.results import Results
+from nnsam.fewshot.results import STOCK_METHODS, Results
 
 METRIC_NAMES = {"dice": "Dice", "asd": "ASD", "nsd": "NSD", "hd95": "HD95"}
 RANDOM_MARK = "†"
-DEFAULT_REFERENCES = ("nnUNetTrainer", "nnSAMBaselineTrainer")
 # Their encoder is random on purpose, a control.
 _RANDOM_BY_DESIGN = "RandomEncoder"
 
@@ -69,7 +68,7 @@ def find_reference(results: Results, wanted: str | None) -> str | None:
         InputError: no runs of the wanted method.
     """
     if wanted is None:
-        return next((name for name in DEFAULT_REFERENCES if name in results.methods), None)
+        return next((name for name in STOCK_METHODS if name in results.methods), None)
     if wanted not in results.methods:
         raise InputError(f"there are no runs of the reference method {wanted}; there are {', '.join(results.methods)}")
     return wanted

@@ -13,6 +13,8 @@ from nnsam.fewshot.report_runs import check_alike, read_runs
 from nnsam.fewshot.report_scores import LEGACY, METRICS, SHARES, STANDARD, Rules, RunScores, read_run_scores
 from nnsam.fewshot.run_state import DONE, RunState
 
+# nnU-Net itself, by its own name or as the trainer that takes a budget by its name.
+STOCK_METHODS = ("nnUNetTrainer", "nnSAMBaselineTrainer")
 # (test or validation, profile) -> file of scores, see nnsam.fewshot.scoring.
 _FILES = {
     ("test", STANDARD): "scores.json",
@@ -129,15 +131,15 @@ def _check_validated(experiment: Path, finished: Sequence[RunState]) -> None:
     without = [run for run in finished if not (run.key.folder(experiment) / name).is_file()]
     if without:
         raise InputError(
-            f"{len(without)} of {len(finished)} finished runs have no scores of the validation cases ({without[0].key}); "
-            "call `nnsam fewshot run` again with --score-validation, or leave out --validation"
+            f"{len(without)} of {len(finished)} finished runs have no scores of the validation cases "
+            f"({without[0].key}); call `nnsam fewshot run` again with --score-validation, or leave out --validation"
         )
 
 
 def _assemble(experiment: Path, protocol: Protocol, runs: Sequence[RunState], part: str, profile: str) -> Results:
     cases = tuple(sorted(protocol.validation if part == "validation" else protocol.test))
     structures = tuple(name for name in protocol.labels if name not in ("background", "ignore"))
-    methods = tuple(dict.fromkeys(run.key.method for run in runs))
+    methods = tuple(sorted({run.key.method for run in runs}, key=_order))
     finished = [run for run in runs if run.state == DONE]
     read = [
         read_run_scores(run.key.folder(experiment) / _FILES[part, profile], profile, cases, structures)
@@ -182,6 +184,11 @@ _LEGACY_POLICY = (
     "the empty-mask rules of the paper's published code on the standard scores: a total miss has Dice 0 and ASD 0; a "
     "class that is absent from the reference has Dice 1 and ASD 0, whatever was predicted"
 )
+
+
+def _order(method: str) -> tuple[bool, bool, str]:
+    """Sorts nnU-Net first, then what is made of it, then the others."""
+    return method not in STOCK_METHODS, not method.startswith("nnSAM"), method.lower()
 
 
 def _common_rules(runs: Sequence[RunState], read: Sequence[RunScores]) -> Rules:
