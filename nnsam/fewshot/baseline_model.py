@@ -35,7 +35,7 @@ class BaselineModel:
     def check_new(self) -> None:
         """Nothing of a baseline lies outside its run's folder."""
 
-    def train(self, options: RunOptions, tick: Callable[[], object] = lambda: None) -> None:
+    def train(self, options: RunOptions) -> None:
         """Trains, or goes on where an earlier process was stopped."""
         self.record(f"nnsam.fewshot.baselines.train {self.key}")
         with self._logged():

@@ -6,9 +6,10 @@ folder of label maps, the scores. run.json tells the rest.
 
 import os
 import shutil
+import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -31,6 +32,7 @@ from nnsam.fewshot.subset_dataset import read_cases, write_cases
 BUSY = "busy"
 LOG = "log.txt"
 TEST, VALIDATION = PARTS
+_RECORD_SECONDS = 10.0
 
 
 def new_state(protocol: Protocol, key: RunKey, method: Method, options: RunOptions) -> RunState:
@@ -143,8 +145,8 @@ class _Run:
             with self._timed("prepare"):
                 plan_subset(self.experiment, self.key.size, self.key.seed, self.options.threads or 1)
             self.state.enter(TRAINING, self.experiment)
-            with self._timed("train") as tick:
-                model.train(self.options, tick)
+            with self._timed("train"):
+                model.train(self.options)
         self.state.sam_weights = model.sam_weights
         for part in (TEST, *([VALIDATION] if self.options.score_validation else [])):
             if not (self.folder / part).is_dir():
@@ -201,20 +203,25 @@ class _Run:
         return layout.dataset_name(self.protocol, self.key.size, self.key.seed)
 
     @contextmanager
-    def _timed(self, step: str) -> Iterator[Callable[[], None]]:
-        """Adds the time to the step's, and gives a function that records it meanwhile: a kill loses seconds only."""
-        before, start = self.state.seconds.get(step, 0.0), time.monotonic()
+    def _timed(self, step: str) -> Iterator[None]:
+        """Adds the time to the step's; it is recorded meanwhile, so that a kill loses seconds only."""
+        before, start, ended = self.state.seconds.get(step, 0.0), time.monotonic(), threading.Event()
 
         def note() -> None:
             self.state.seconds[step] = round(before + time.monotonic() - start, 2)
 
-        def tick() -> None:
-            note()
-            self.state.write(self.experiment)
+        def record() -> None:
+            while not ended.wait(_RECORD_SECONDS):
+                note()
+                self.state.write(self.experiment)
 
+        thread = threading.Thread(target=record, daemon=True)
+        thread.start()
         try:
-            yield tick
+            yield
         finally:
+            ended.set()
+            thread.join()
             note()
 
     def _fail(self, error: str) -> None:

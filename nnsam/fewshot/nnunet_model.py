@@ -61,7 +61,7 @@ class NnunetModel:
                 f"{self._fold} holds a training of which there is no run.json; restore it, or remove this folder"
             )
 
-    def train(self, options: RunOptions, tick: Callable[[], object] = lambda: None) -> None:
+    def train(self, options: RunOptions) -> None:
         """Trains, or goes on from the last checkpoint that can be read.
 
         Raises:
@@ -71,7 +71,7 @@ class NnunetModel:
         arguments += ["-device", options.device]
         if self._has_checkpoint():
             arguments.append("--c")
-        self._run("nnUNetv2_train", arguments, options, "" if options.nnunet_validation else _TRAINED, tick)
+        self._run("nnUNetv2_train", arguments, options, "" if options.nnunet_validation else _TRAINED)
         if not self.is_trained:
             raise InputError(f"nnUNetv2_train ended without {self._fold / FINAL}; see {self.log.name}")
 
@@ -101,14 +101,7 @@ class NnunetModel:
                 path.unlink()
         return any((self._fold / name).exists() for name in _CHECKPOINTS)
 
-    def _run(
-        self,
-        command: str,
-        arguments: list[str],
-        options: RunOptions,
-        stop_after: str = "",
-        tick: Callable[[], object] = lambda: None,
-    ) -> None:
+    def _run(self, command: str, arguments: list[str], options: RunOptions, stop_after: str = "") -> None:
         self.record(" ".join([command, *arguments]).replace(f"{self.experiment}{os.sep}", ""))
         run_guarded(
             command,
@@ -117,7 +110,6 @@ class NnunetModel:
             log=self.log,
             threads=options.threads,
             stop_after=stop_after,
-            tick=tick,
         )
 
 

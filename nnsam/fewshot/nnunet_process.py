@@ -2,15 +2,13 @@
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nnsam.errors import NnsamError
 from nnsam.fewshot.process_guard import end, start_guarded
 
 _POLL_SECONDS = 0.2
-_TICK_SECONDS = 10.0
 
 
 def run_guarded(
@@ -21,7 +19,6 @@ def run_guarded(
     log: Path,
     threads: int = 0,
     stop_after: str = "",
-    tick: Callable[[], object] = lambda: None,
 ) -> None:
     """Runs a command of nnU-Net and waits for it; it ends when this process ends.
 
@@ -32,7 +29,6 @@ def run_guarded(
         log: file that gets what the command prints, appended.
         threads: that the command uses on the CPU; 0 for as many as there are cores.
         stop_after: text; once the command has printed it, its work is done and it is ended.
-        tick: called every few seconds.
 
     Raises:
         NnsamError: the command failed; the message has the last line that it printed.
@@ -46,7 +42,7 @@ def run_guarded(
         start = file.tell()
         process = start_guarded(program, file, environment)
         try:
-            stopped = _wait(process, log, start, stop_after.encode(), tick)
+            stopped = _wait(process, log, start, stop_after.encode())
         finally:
             end(process)
     if process.returncode and not stopped:
@@ -54,11 +50,12 @@ def run_guarded(
         raise NnsamError(f"{command} failed ({how}): {_last_line(log, start)}; see {log.name}")
 
 
-def _wait(
-    process: "subprocess.Popen[bytes]", log: Path, position: int, stop_after: bytes, tick: Callable[[], object]
-) -> bool:
+def _wait(process: "subprocess.Popen[bytes]", log: Path, position: int, stop_after: bytes) -> bool:
     """Waits for the end, or for the text; returns whether the text was found."""
-    next_tick, seen = time.monotonic() + _TICK_SECONDS, b""
+    if not stop_after:
+        process.wait()
+        return False
+    seen = b""
     with open(log, "rb") as file:
         file.seek(position)
         while True:
@@ -67,13 +64,9 @@ def _wait(
                 return False
             except subprocess.TimeoutExpired:
                 pass
-            if stop_after:
-                seen = seen[-len(stop_after) :] + file.read()
-                if stop_after in seen:
-                    return True
-            if time.monotonic() > next_tick:
-                tick()
-                next_tick = time.monotonic() + _TICK_SECONDS
+            seen = seen[-len(stop_after) :] + file.read()
+            if stop_after in seen:
+                return True
 
 
 def _last_line(log: Path, position: int) -> str:

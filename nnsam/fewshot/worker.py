@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from nnsam.errors import NnsamError
+from nnsam.errors import InputError, NnsamError
 from nnsam.fewshot.execution import BUSY, LOG, execute_run
 from nnsam.fewshot.process_guard import end, end_with_parent, start_guarded
 from nnsam.fewshot.run_key import RunKey
@@ -33,12 +33,20 @@ def start_worker(
         key: which run.
         options: how.
         environment: variables that are added to this process's.
+
+    Raises:
+        InputError: the run's folder cannot be written to.
     """
     folder = key.folder(experiment)
-    folder.mkdir(parents=True, exist_ok=True)
     arguments = [str(experiment.absolute()), key.method, str(key.size), str(key.seed), options.to_json()]
-    with open(folder / LOG, "ab") as log:
-        return start_guarded([sys.executable, "-m", "nnsam.fewshot.worker", *arguments], log, environment)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / LOG, "ab") as log:
+            return start_guarded([sys.executable, "-m", "nnsam.fewshot.worker", *arguments], log, environment)
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be written to ({error.strerror or error}); give yourself the right"
+        ) from None
 
 
 def run_worker(experiment: Path, key: RunKey, options: RunOptions) -> tuple[str, str]:

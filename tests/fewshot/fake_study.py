@@ -1,4 +1,4 @@
-"""A study whose nnU-Net is a stand-in: commands of the same names that write the same files, quickly, and keep a journal.
+"""A study with a stand-in for nnU-Net: commands of the same names write the same files, quickly, and keep a journal.
 
 The stand-in is a distribution on PYTHONPATH, which child processes find before the real one.
 """

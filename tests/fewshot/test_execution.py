@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -56,6 +57,20 @@ def test_nnunets_validation_is_left_out(study, monkeypatch):
     execute_run(study.experiment, KEY, OPTIONS)
     assert study.record()["seconds"]["train"] < 40
     assert not study.journal("validation")
+
+
+def test_time_is_recorded_while_a_step_runs(study, monkeypatch):
+    monkeypatch.setattr("nnsam.fewshot.execution._RECORD_SECONDS", 0.02)
+    monkeypatch.setattr("nnsam.fewshot.nnunet_model.run_guarded", lambda *_, **__: seen.append(read_later(study)))
+    seen = []
+    assert execute_run(study.experiment, KEY, OPTIONS) == "failed"  # no checkpoint
+    assert seen[0] > 0
+
+
+def read_later(study):
+    """Seconds of the training in the record, half a second after it began."""
+    time.sleep(0.5)
+    return study.record()["seconds"]["train"]
 
 
 def test_nnunets_validation_can_be_kept(study, monkeypatch):
@@ -138,7 +153,7 @@ def test_edited_scores_are_refused(study):
     execute_run(study.experiment, KEY, OPTIONS)
     path = study.folder() / "scores.json"
     path.write_text(path.read_text().replace("1.0", "0.9", 1))
-    with pytest.raises(InputError, match="scores.json was edited"):
+    with pytest.raises(InputError, match=r"scores\.json was edited"):
         execute_run(study.experiment, KEY, OPTIONS)
 
 

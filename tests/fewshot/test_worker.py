@@ -8,6 +8,7 @@ import sys
 import pytest
 from fake_study import FakeStudy, is_alive, wait_until
 
+from nnsam.errors import InputError
 from nnsam.fewshot.budget import Budget
 from nnsam.fewshot.run_key import RunKey
 from nnsam.fewshot.run_options import RunOptions
@@ -127,6 +128,12 @@ def test_refused_run_has_a_sentence(study, monkeypatch):
     name, sentence = run_worker(study.experiment, KEY, RunOptions(Budget(9, 2), threads=1))
     assert name == "refused"
     assert "epochs 1" in sentence
+
+
+def test_folder_that_cannot_be_made(study):
+    (study.experiment / "runs").write_text("a file")
+    with pytest.raises(InputError, match="cannot be written to"):
+        start_worker(study.experiment, KEY, OPTIONS)
 
 
 def test_lost_process_has_a_sentence(study):

@@ -1,0 +1,82 @@
+"""Which methods there are, and which trainer each one becomes."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from nnsam.errors import InputError, SetupError
+from nnsam.fewshot import methods
+from nnsam.fewshot.budget import Budget
+from nnsam.fewshot.methods import METHODS, check_available, find_method, find_methods, recorded_budget, trainer_name
+from nnsam.training.trainer_names import parse_options
+
+
+def test_every_trainer_name_is_one_that_nnsam_understands():
+    for method in METHODS.values():
+        if method.kind == methods.NNUNET:
+            name = trainer_name(method, Budget(4, 40), 7)
+            assert parse_options(name)[1] == {"epochs": 4, "iterations": 40, "seed": 7}
+
+
+def test_stock_nnunet_is_trained_as_the_subclass_that_adds_numbers_only():
+    assert trainer_name(find_method("nnUNetTrainer"), Budget(), 3) == "nnSAMBaselineTrainer_seed3"
+    with pytest.raises(InputError, match="give nnUNetTrainer as the method"):
+        find_method("nnSAMBaselineTrainer")
+
+
+def test_options_of_the_encoder_are_kept():
+    method = find_method("nnSAMTrainer_sam256")
+    assert method.needs_sam
+    assert trainer_name(method, Budget(4, 40), 1) == "nnSAMTrainer_sam256_4epochs_40iters_seed1"
+
+
+@pytest.mark.parametrize("option", ["4epochs", "40iters", "seed1"])
+def test_budget_and_seed_are_not_the_methods(option):
+    with pytest.raises(InputError, match="which --epochs, --iterations and --seeds do"):
+        find_method(f"nnSAMTrainer_{option}")
+
+
+@pytest.mark.parametrize("name", ["resnet", "nnSAMBoxTrainer", "../nnUNetTrainer", "nnUNetTrainer; rm"])
+def test_unknown_methods_list_the_known_ones(name, monkeypatch):
+    monkeypatch.setattr(methods, "_nnunet_finds", lambda name: False)
+    with pytest.raises(InputError, match=r"unknown; known are nnUNetTrainer, nnSAMTrainer.*autosam"):
+        find_method(name)
+
+
+def test_other_trainers_of_nnunet_have_their_own_budget(monkeypatch):
+    asked = []
+    monkeypatch.setattr(methods, "_nnunet_finds", lambda name: asked.append(name) or name == "nnUNetTrainer_5epochs")
+    method = find_method("nnUNetTrainer_5epochs")
+    assert method.kind == methods.OTHER_TRAINER
+    assert trainer_name(method, Budget(4, 40), 1) == "nnUNetTrainer_5epochs"
+    assert recorded_budget(method, Budget(4, 40)) == {"epochs": None, "iterations": None}
+    # Names that are no identifiers never reach nnU-Net's search through files.
+    with pytest.raises(InputError):
+        find_method("a/b")
+    assert asked == ["nnUNetTrainer_5epochs"]
+
+
+def test_nnunet_is_asked_for_other_trainers(monkeypatch):
+    def search(name):
+        if name == "nnUNetTrainerNoDA":
+            return object
+        raise RuntimeError("Could not find requested nnunet trainer")
+
+    module = SimpleNamespace(recursive_find_trainer_class_by_name=search)
+    monkeypatch.setitem(sys.modules, "nnunetv2.utilities.find_objects", module)
+    assert find_method("nnUNetTrainerNoDA").kind == methods.OTHER_TRAINER
+    with pytest.raises(InputError):
+        find_method("nnUNetTrainerNone")
+
+
+def test_twice_the_same():
+    with pytest.raises(InputError, match="given 2 times"):
+        find_methods(["unet", "nnUNetTrainer", "unet"])
+
+
+def test_baselines_need_monai(monkeypatch):
+    monkeypatch.setattr(methods, "find_spec", lambda name: None)
+    check_available(METHODS["nnSAMTrainer"])
+    with pytest.raises(SetupError, match="pip install"):
+        check_available(METHODS["swinunet"])

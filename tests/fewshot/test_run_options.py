@@ -1,0 +1,33 @@
+"""Options travel to the processes of runs as text."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nnsam.errors import InputError
+from nnsam.fewshot.budget import Budget
+from nnsam.fewshot.run_options import DEVICES, RunOptions
+
+
+@given(
+    st.builds(
+        RunOptions,
+        budget=st.builds(Budget, st.integers(1, 10**6), st.integers(1, 10**6)),
+        device=st.sampled_from(DEVICES),
+        tta=st.booleans(),
+        score_validation=st.booleans(),
+        nnunet_validation=st.booleans(),
+        retry_failed=st.booleans(),
+        threads=st.integers(0, 512),
+        cores=st.lists(st.integers(0, 512)).map(tuple),
+    )
+)
+def test_text_and_back(options):
+    assert RunOptions.from_json(options.to_json()) == options
+
+
+def test_unknown_device_and_threads():
+    with pytest.raises(InputError, match="expected cpu, cuda, mps"):
+        RunOptions(device="tpu")
+    with pytest.raises(InputError, match="threads is -1"):
+        RunOptions(threads=-1)
