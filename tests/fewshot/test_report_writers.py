@@ -13,7 +13,7 @@ from nnsam.fewshot.report_html import to_html
 from nnsam.fewshot.report_latex import escape, to_latex
 from nnsam.fewshot.report_markdown import to_markdown
 
-NASTY = '50 % of a_b & <c> | $d$ {e} #f ~ ^ \\ *g* [h] "i" ± † −1'
+NASTY = '50 % of a_b & <c> | $d$ {e} #f ~ ^ \\ *g* [h] "i" ± † −1'  # noqa: RUF001
 
 
 def latex_errors(text):
