@@ -80,7 +80,9 @@ def test_status_of_a_study_that_was_not_started(study, capsys):
         (["--methods", "nnUNetTrainer", "--executor", "slurm", "--slurm", "x"], "expected KEY=VALUE"),
     ],
 )
-def test_sentences(study, capsys, arguments, sentence):
+def test_sentences(study, capsys, monkeypatch, arguments, sentence):
+    # Importing nnU-Net takes seconds; its answer is tested below.
+    monkeypatch.setattr("nnsam.fewshot.methods._nnunet_finds", lambda name: False)
     assert run(study, *arguments) == 1
     error = capsys.readouterr().err
     assert sentence in error
@@ -96,6 +98,14 @@ def test_live_table(study, monkeypatch, capsys):
     assert "seed 0" in captured.out
     assert "done" in captured.out
     assert "1 of 1 runs are done" in captured.err
+
+
+@pytest.mark.slow
+def test_nnunet_is_asked_for_its_trainers(study, capsys):
+    assert run(study, "--methods", "magicnet", "--dry-run") == 1
+    assert "unknown" in capsys.readouterr().err
+    assert run(study, "--methods", "nnUNetTrainer_5epochs", "--dry-run") == 0
+    assert "-tr nnUNetTrainer_5epochs" in capsys.readouterr().out
 
 
 @pytest.mark.slow
