@@ -2,9 +2,9 @@
 
 The model is one of nnsam's trainers or of nnU-Net's own, in 2d, 3d_fullres or 3d_lowres. The bundle holds OpenVINO
 networks of all chosen folds and bundle.json: pre- and post-processing, labels, versions, hashes. Its logits are
-compared with PyTorch's, and nothing is written unless they are equal within 0.001 in float32. Lower precisions are
-compared with float32 by the Dice of their masks and timed; the fastest one with a Dice of at least 0.995 becomes the
-bundle's default.
+compared with PyTorch's, and nothing is written unless they are equal within 0.001 in float32 (times their root mean
+square, where that is above 1). Lower precisions are compared with float32 by the Dice of their masks and timed; the
+fastest one with a Dice of at least 0.995 becomes the bundle's default.
 
 Example:
   nnsam export nnUNet_results/Dataset001_Heart/nnUNetTrainer__nnUNetPlans__2d -o heart_bundle

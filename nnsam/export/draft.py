@@ -18,7 +18,7 @@ from nnsam.export.measurement import (
     pytorch_logits,
 )
 from nnsam.export.network_files import NetworkWriter
-from nnsam.export.parity import TOLERANCE, LogitDifference, worst
+from nnsam.export.parity import LogitDifference, worst
 from nnsam.export.precision_choice import Candidate, choose, fused_is_faster
 from nnsam.export.readme import README, readme_text
 from nnsam.export.trained_model import TrainedModel
@@ -150,7 +150,7 @@ class BundleDraft:
             "max_difference": f32.max_difference,
             "mean_difference": f32.mean_difference,
             "relative_difference": max(fold.differences["f32"].relative for fold in self._measured),
-            "tolerance": TOLERANCE,
+            "tolerance": min(fold.differences["f32"].tolerance for fold in self._measured),
             "images": len(self.patches.patches),
             "source": self.patches.origin,
             "from_images": self.patches.from_images,

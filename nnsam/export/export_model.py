@@ -51,7 +51,7 @@ def export_model(
 
     Raises:
         InputError: the model, the images or `output` do not fit, the disk is full, or the exported network is not
-            within :data:`nnsam.export.parity.TOLERANCE` of PyTorch.
+            within the tolerance of PyTorch, see :mod:`nnsam.export.parity`.
         SetupError: a package is missing, or the CPU lacks the precision.
     """
     precisions = float_precisions()

@@ -27,6 +27,18 @@ def test_one_logit_beyond_the_tolerance_fails(error, passes):
             difference.check("fold 0")
 
 
+@pytest.mark.parametrize(("scale", "tolerance"), [(0.1, 1e-3), (1.0, 1e-3), (20.0, 2e-2)])
+def test_the_tolerance_grows_with_large_logits_only(scale, tolerance):
+    reference = np.full((1, 2, 4), scale)
+    difference = LogitDifference()
+    difference.add(reference, reference + 0.9 * tolerance)
+    assert difference.tolerance == pytest.approx(tolerance)
+    difference.check("fold 0")
+    difference.add(reference, reference + 1.1 * tolerance)
+    with pytest.raises(InputError, match="nothing was exported"):
+        difference.check("fold 0")
+
+
 def test_other_shapes_are_refused():
     with pytest.raises(InputError, match="shape"):
         LogitDifference().add(np.zeros((1, 2, 4)), np.zeros((1, 2, 5)))
