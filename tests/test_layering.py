@@ -38,7 +38,7 @@ RULES = {
     "networks": ({"nnunetv2.training", "nnsam.training", "nnsam.losses"}, {"nnunetv2"}),
     "weights": ({"nnunetv2", "nnsam.training", "nnsam.networks"}, {"torch"}),
     "data": ({"nnunetv2.training", "nnsam.training"}, {"nnunetv2", "torch"}),
-    "fewshot": (set(), {"nnunetv2", "torch", "matplotlib", "monai", "nnsam.training"}),
+    "fewshot": (set(), {"nnunetv2", "torch", "matplotlib", "monai"}),
     "cli": (set(), {"nnunetv2", "torch"}),
 }
 MAY_IMPORT_NNUNETS_TRAINING = {"training", "cli", "bench"}
