@@ -147,7 +147,7 @@ def write_scores(path, entries, masks, **changes):
         "policy": POLICY,
         "profile": "standard",
         "nsd_tolerance": 2.0,
-        "predictions": {file.stem: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(masks.iterdir())},
+        "predictions": {file.stem: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(masks.glob("*"))},
         **changes,
     }
     path.write_text(json.dumps(content))

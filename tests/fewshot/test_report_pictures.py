@@ -57,16 +57,18 @@ def test_without_label_maps_or_runs_nothing_is_drawn(tmp_path):
     assert draw_overlays(results, None, 8, 3, tmp_path) is None
 
 
-@pytest.mark.parametrize("name", ["imagesTs/t000_0000.png", "labelsTs/t000.png"])
+@pytest.mark.parametrize("name", ["imagesTs/{}_0000.png", "labelsTs/{}.png"])
 def test_a_missing_test_file_is_told(study, name):
     results = read_results(study)
-    (study / "test" / name).unlink()
-    with pytest.raises(InputError, match=r"t000\S*png.*(is missing|does not exist)"):
-        draw_overlays(results, None, 4, 40, study)
+    (case,) = chosen_cases(results, "nnUNetTrainer", 4, 1, 1).values()
+    (study / "test" / name.format(case)).unlink()
+    with pytest.raises(InputError, match=rf"{case}\S*png.*(is missing|does not exist)"):
+        draw_overlays(results, "nnUNetTrainer", 4, 1, study)
 
 
 def test_a_label_map_of_another_size_is_told(study):
     results = read_results(study)
-    Image.fromarray(np.zeros((20, 20), np.uint8)).save(study / "runs/unet/n8_s0/predictions/t000.png")
+    (case,) = chosen_cases(results, "nnUNetTrainer", 8, 0, 1).values()
+    Image.fromarray(np.zeros((20, 20), np.uint8)).save(study / f"runs/unet/n8_s0/predictions/{case}.png")
     with pytest.raises(InputError, match=r"has the size \(20, 20\), and its reference \(48, 48\)"):
-        draw_overlays(results, None, 8, 40, study)
+        draw_overlays(results, "nnUNetTrainer", 8, 1, study)

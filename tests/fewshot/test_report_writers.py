@@ -136,7 +136,7 @@ def test_html_is_whole_and_links_nowhere(blocks):
     assert len(parser.links) == 1
     assert parser.links[0].startswith("data:image/png;base64,")
     assert parser.rows == [4] * 3 + [3] * 61
-    assert parser.text.count(NASTY) == 8  # title twice, as the alternative is no text
+    assert parser.text.count(NASTY) == 10  # the picture's alternative is no text
     assert "url(" not in text
     assert "@import" not in text
     assert "<script" not in text

@@ -11,10 +11,16 @@ from nnsam.errors import InputError
 from nnsam.fewshot.results import legacy_results, over_structures, read_results
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("template")
+    make_study(folder, predictions=False)
+    return folder
+
+
 @pytest.fixture
-def study(tmp_path):
-    make_study(tmp_path / "study")
-    return tmp_path / "study"
+def study(tmp_path, template):
+    return shutil.copytree(template, tmp_path / "study")
 
 
 def edit(run, change, file="scores.json", record=True):
@@ -58,7 +64,7 @@ def test_validation_scores_that_were_not_made_are_asked_for(study):
 
 
 def test_missing_and_failed_runs_leave_gaps(tmp_path):
-    protocol = make_study(tmp_path, skip={("unet", 4, 1), ("unet", 8, 0)})
+    protocol = make_study(tmp_path, predictions=False, skip={("unet", 4, 1), ("unet", 8, 0)})
     make_run(tmp_path, protocol, "unet", 8, 0, 0.5, state="failed", error="out of memory")
     results = read_results(tmp_path)
     assert results.finished("unet", 4).tolist() == [True, False, True]
@@ -70,7 +76,7 @@ def test_missing_and_failed_runs_leave_gaps(tmp_path):
 def test_the_legacy_rules_reward_total_misses(tmp_path):
     absent = np.zeros((12, 5), bool)
     absent[2, 3] = True
-    make_study(tmp_path, absent=absent)
+    make_study(tmp_path, absent=absent, predictions=False)
     results = read_results(tmp_path)
     legacy = legacy_results(results)
     missed = results.empty_prediction & ~results.empty_reference
@@ -113,7 +119,7 @@ def test_a_study_without_runs_says_how_to_start_them(tmp_path):
 
 def test_a_study_without_finished_runs_says_where_they_stand(tmp_path):
     make_run(tmp_path, make_protocol(tmp_path), "unet", 4, 0, 0.5, state="training")
-    with pytest.raises(InputError, match=r"none of the 1 runs .* unet n4_s0: training"):
+    with pytest.raises(InputError, match=r"none of the 1 runs .*\(unet n4_s0: training\)"):
         read_results(tmp_path)
 
 
@@ -133,7 +139,7 @@ def test_a_run_of_another_study_is_refused(study):
 
 @pytest.mark.parametrize("package", ["nnsam", "nnunetv2", "torch"])
 def test_mixed_versions_are_named_and_can_be_accepted(tmp_path, package):
-    protocol = make_study(tmp_path, skip={("unet", 8, 1)})
+    protocol = make_study(tmp_path, predictions=False, skip={("unet", 8, 1)})
     versions = {"python": "3.11.9", "nnsam": "0.4.0", "nnunetv2": "2.8.1", "torch": "2.8.0", package: "9.9"}
     make_run(tmp_path, protocol, "unet", 8, 1, 0.5, versions=versions)
     with pytest.raises(InputError, match=rf"version of {package}: .*9\.9 \(unet n8_s1\).*--allow-mixed-versions"):
@@ -142,26 +148,28 @@ def test_mixed_versions_are_named_and_can_be_accepted(tmp_path, package):
 
 
 def test_mixed_budgets_are_refused_even_if_versions_may_mix(tmp_path):
-    protocol = make_study(tmp_path, skip={("unet", 8, 1)})
+    protocol = make_study(tmp_path, predictions=False, skip={("unet", 8, 1)})
     make_run(tmp_path, protocol, "unet", 8, 1, 0.5, budget={"epochs": 5, "iterations": 40})
     with pytest.raises(InputError, match=r"differ in their budget: epochs 4.*epochs 5, iterations 40 \(unet n8_s1\)"):
         read_results(tmp_path, allow_mixed_versions=True)
 
 
 def test_a_trainer_with_a_budget_of_its_own_is_let_pass(tmp_path):
-    protocol = make_study(tmp_path)
+    protocol = make_study(tmp_path, predictions=False)
     make_run(tmp_path, protocol, "theirs", 4, 0, 0.5, budget={"epochs": None, "iterations": None})
     assert "theirs" in read_results(tmp_path).methods
 
 
 def test_mixed_predictions_are_refused(tmp_path):
-    protocol = make_study(tmp_path, skip={("unet", 8, 1)})
+    protocol = make_study(tmp_path, predictions=False, skip={("unet", 8, 1)})
     make_run(tmp_path, protocol, "unet", 8, 1, 0.5, prediction={"tta": True})
     with pytest.raises(InputError, match=r"prediction: tta off.*tta on \(unet n8_s1\)"):
         read_results(tmp_path)
 
 
-def test_edited_scores_and_predictions_are_told(study):
+def test_edited_scores_and_predictions_are_told(tmp_path):
+    study = tmp_path
+    make_study(study, methods={"unet": 0.5}, sizes=(4,), seeds=(0,))
     run = study / "runs" / "unet" / "n4_s0"
     before = (run / "scores.json").read_text()
     edit(run, lambda content: content["cases"]["t000"]["LV"].update(dice=0.99), record=False)
