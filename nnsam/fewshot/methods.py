@@ -140,14 +140,19 @@ def load_baselines() -> BaselineModule:
     """Imports the module of the baselines.
 
     Raises:
-        SetupError: MONAI is not installed.
+        SetupError: there is no such module, or MONAI is not installed.
     """
     check_available(METHODS["unet"])
     return cast(BaselineModule, importlib.import_module("nnsam.fewshot.baselines"))
 
 
 def check_available(method: Method) -> None:
-    """Raises SetupError where the method's library is not installed."""
+    """Raises SetupError where a baseline is not there, or its library is not installed."""
+    if method.kind == BASELINE and find_spec("nnsam.fewshot.baselines") is None:
+        raise SetupError(
+            f"the method {method.name} is not part of this version of nnsam yet; choose nnUNetTrainer, or one of "
+            "nnsam's trainers"
+        )
     if method.kind == BASELINE and find_spec("monai") is None:
         raise SetupError(f'the method {method.name} needs MONAI; install it with: pip install "nnsam[fewshot]"')
 

@@ -52,7 +52,11 @@ class SAMInput(nn.Module):
 
     def normalize(self, picture: Tensor) -> Tensor:
         """Does step 4: (B, 1 or 3, size, size) in 0..1 to (B, 3, size, size), SAM-normalised."""
-        return (picture.expand(-1, 3, -1, -1) - self.mean) / self.std
+        if picture.shape[1] == 1:
+            # Not expand: OpenVINO 2026.4 reads beyond the end of a picture that it broadcasts to three channels, which
+            # mostly goes well and now and then ends the process.
+            picture = torch.cat((picture, picture, picture), dim=1)
+        return (picture - self.mean) / self.std
 
 
 def rescale_robust(patch: Tensor, minimum_range: float = 1e-2) -> Tensor:

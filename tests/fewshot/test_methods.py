@@ -75,8 +75,9 @@ def test_twice_the_same():
         find_methods(["unet", "nnUNetTrainer", "unet"])
 
 
-def test_baselines_need_monai(monkeypatch):
-    monkeypatch.setattr(methods, "find_spec", lambda name: None)
+@pytest.mark.parametrize(("there", "message"), [((), "not part of this version"), (("baselines",), "pip install")])
+def test_baselines_and_what_they_need_may_be_missing(monkeypatch, there, message):
+    monkeypatch.setattr(methods, "find_spec", lambda name: name.split(".")[-1] in there or None)
     check_available(METHODS["nnSAMTrainer"])
-    with pytest.raises(SetupError, match="pip install"):
+    with pytest.raises(SetupError, match=message):
         check_available(METHODS["swinunet"])
