@@ -71,6 +71,7 @@ def check_supported(
             _check_settings(folder, plans, settings)
             manager.get_label_manager(dataset_json)
             channels = len(dataset_json.get("channel_names") or dataset_json["modality"])
+            masked = list(settings.use_mask_for_norm)
     except InputError:
         raise
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, AssertionError) as error:
@@ -78,7 +79,7 @@ def check_supported(
             f"plans.json or dataset.json of {folder} are incomplete or damaged ({error or repr(error)}); expected what "
             f"nnU-Net wrote at training"
         ) from None
-    if len(settings.normalization_schemes) != channels:
+    if not len(settings.normalization_schemes) == len(masked) == channels:
         raise InputError(
             f"{folder}: plans.json normalises {len(settings.normalization_schemes)} channels and dataset.json has "
             f"{channels}; give a model folder whose files belong together"

@@ -7,7 +7,14 @@ import numpy as np
 
 from nnsam.fewshot.report_document import Picture
 from nnsam.fewshot.report_estimates import Place, TableNumbers
-from nnsam.fewshot.report_words import METRIC_NAMES, is_higher_better, method_label, metric_title, random_note
+from nnsam.fewshot.report_words import (
+    METRIC_NAMES,
+    RANDOM_MARK,
+    is_higher_better,
+    method_label,
+    metric_title,
+    random_note,
+)
 from nnsam.fewshot.results import Results
 
 if TYPE_CHECKING:
@@ -29,7 +36,7 @@ def draw_overall(results: Results, numbers: TableNumbers, metric: str, folder: P
     axes = figure.add_axes((0.09, 0.11, 0.89, 0.80))
     _draw(axes, results, numbers, metric, None)
     axes.set(xlabel="training cases", ylabel=f"{metric_title(results, metric)}, {_better(metric)}")
-    axes.legend(fontsize=8, frameon=False, loc="lower right" if is_higher_better(metric) else "upper right")
+    axes.legend(fontsize=8, frameon=False, loc="best")
     _title(figure, results, f"{METRIC_NAMES[metric]}, mean over structures")
     path = _save(figure, folder / f"curve_{metric}.png")
     return Picture(path, _caption(results), f"Learning curves of {METRIC_NAMES[metric]}, one line per method.")
@@ -114,8 +121,10 @@ def _figure(width: float, height: float) -> "Figure":
 
 
 def _title(figure: "Figure", results: Results, text: str) -> None:
+    add_random_note(figure, results)
     marks = [results.protocol.dataset, f"{results.part} cases"]
     marks += ["split by slice: patients leak"] * (results.protocol.rule == "slice")
+    marks += ["legacy profile: for comparison only"] * (results.rules.profile != "standard")
     figure.text(0.5, 1 - 0.2 / figure.get_figheight(), f"{text} ({', '.join(marks)})", ha="center", fontsize=10)
 
 
@@ -125,6 +134,12 @@ def _caption(results: Results) -> str:
         "trainings resampled); dots: single trainings. Methods are set side by side at each size."
     ]
     return " ".join([*parts, random_note(results)]).strip()
+
+
+def add_random_note(figure: "Figure", results: Results) -> None:
+    """Writes what the mark of methods with random SAM weights means into the lower left corner, if there are any."""
+    if random_note(results):
+        figure.text(0.005, 0.06 / figure.get_figheight(), f"{RANDOM_MARK} random SAM weights", fontsize=7)
 
 
 def _save(figure: "Figure", path: Path) -> Path:

@@ -10,6 +10,7 @@ from nnsam.data.overlay import COLORS, overlay
 from nnsam.data.raw_dataset import image_name
 from nnsam.errors import InputError
 from nnsam.fewshot.layout import dataset_name, raw_folder, test_folder
+from nnsam.fewshot.report_curves import add_random_note
 from nnsam.fewshot.report_document import Picture
 from nnsam.fewshot.report_words import method_label, random_note
 from nnsam.fewshot.results import Results, over_structures
@@ -115,6 +116,7 @@ def _draw(results: Results, methods: list[str], size: int, seed: int, chosen: di
     if patches:
         figure.legend(handles=patches, loc="lower center", ncols=min(8, len(patches)), fontsize=8, frameon=False)
     title = f"{size} training cases, seed {seed}; filled: prediction, line: reference; D: Dice (%)"
+    add_random_note(figure, results)
     figure.text(0.5, 1 - 0.12 / total, title, ha="center", va="center", fontsize=9)
     return figure
 

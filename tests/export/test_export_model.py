@@ -25,27 +25,34 @@ def quick(monkeypatch):
     monkeypatch.setattr(module, "PATCHES", {2: 4, 3: 4})
 
 
-def logits_of(bundle, fold, network, batch):
-    """The exported and the trained network's logits of random patches."""
-    files = bundle.manifest["networks"]
-    core = openvino.Core()
-    compiled = {
-        name: core.compile_model(str(bundle.path(name)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        for name in bundle.manifest["files"]
-        if name.endswith(".xml")
-    }
-    shape = compiled[files["folds"][fold]["unet"]].input(0).partial_shape
-    patch = torch.randn(batch, *[int(str(side)) for side in list(shape)[1:]])
-    inputs = [patch.numpy()]
-    found = {}
-    with torch.no_grad():
-        if encoder := files["image_encoder"]:
+class Compiled:
+    """The networks of one fold of a bundle, in float32."""
+
+    def __init__(self, bundle, fold):
+        core = openvino.Core()
+        networks = bundle.manifest["networks"]
+        names = {key: networks["folds"][fold][key] for key in ("unet", "fused")}
+        names["encoder"] = (networks["image_encoder"] or {}).get("file")
+        self.networks = {
+            key: core.compile_model(str(bundle.path(name)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+            for key, name in names.items()
+            if name
+        }
+        self.shape = [int(str(side)) for side in list(self.networks["unet"].input(0).partial_shape)[1:]]
+
+    def compare(self, network, batch):
+        """Returns the trained network's logits of random patches, and those of each way to compute them."""
+        patch = torch.randn(batch, *self.shape)
+        with torch.no_grad():
+            expected = network(patch).numpy()
+            if "encoder" not in self.networks:
+                return expected, {"alone": self.networks["unet"]([patch.numpy()])[0]}
             picture = network.sam.prepare.picture(sam_input(network, patch)).numpy()
-            if fused := files["folds"][fold]["fused"]:
-                found["fused"] = compiled[fused]([patch.numpy(), picture])[0]
-            inputs.append(compiled[encoder["file"]]([picture])[0])
-        found["two"] = compiled[files["folds"][fold]["unet"]](inputs)[0]
-        return network(patch).numpy(), found
+        embedding = self.networks["encoder"]([picture])[0]
+        found = {"two": self.networks["unet"]([patch.numpy(), embedding])[0]}
+        if "fused" in self.networks:
+            found["one"] = self.networks["fused"]([patch.numpy(), picture])[0]
+        return expected, found
 
 
 MODELS = {
@@ -73,8 +80,9 @@ def test_every_kind_of_model_computes_the_same_in_any_batch(tmp_path, name):
     trained = dict(load_trained_model(folder, folds=options.get("folds", ("0",))).networks())
     assert bundle.manifest["model"]["folds"] == list(trained)
     for index, network in enumerate(trained.values()):
+        compiled = Compiled(bundle, index)
         for batch in (1, 2, 3, 4):
-            expected, found = logits_of(bundle, index, network, batch)
+            expected, found = compiled.compare(network, batch)
             for way, logits in found.items():
                 np.testing.assert_allclose(logits, expected, atol=2e-4, err_msg=f"{name} {way} {batch}")
     head = [key for key in network.state_dict() if key.startswith("level_set_head")]

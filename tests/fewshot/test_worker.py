@@ -16,6 +16,7 @@ from nnsam.fewshot.worker import ending, run_worker, start_worker
 
 KEY = RunKey("nnUNetTrainer", 2, 0)
 OPTIONS = RunOptions(Budget(1, 2), threads=1)
+OTHER_MOMENTS = ("plan", "train", "predict")
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
@@ -80,7 +81,7 @@ def test_killed_nnunet_fails_the_run_with_its_signal(study):
     assert "nnUNetv2_train failed (signal 9)" in study.record()["error"]
 
 
-@pytest.mark.parametrize("when", ["plan", "train", "step", "predict"])
+@pytest.mark.parametrize("when", ["step", *(pytest.param(when, marks=pytest.mark.slow) for when in OTHER_MOMENTS)])
 def test_runner_killed_at_any_point(study, when):
     command = study.command("--methods", "nnUNetTrainer", "--seeds", "0", "--threads", "1")
     runner = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -108,7 +109,8 @@ def test_ctrl_c_stops_everything_and_keeps_what_is_there(study):
     check_each_step_once(study)
 
 
-def test_two_runners_share_the_work(study):
+def test_two_runners_share_the_work(study, monkeypatch):
+    monkeypatch.setenv("FAKE_SLEEP", "0.05")
     command = study.command("--seeds", "0", "1", "--threads", "1")
     runners = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in "ab"]
     texts = [runner.communicate(timeout=240)[0] for runner in runners]
