@@ -29,6 +29,14 @@ def test_the_report_is_written_and_its_table_printed(study, capsys):
     assert (study / "report" / "report.html").is_file()
 
 
+def test_a_complete_study_has_nothing_to_complain_of(tmp_path, capsys):
+    make_study(tmp_path, methods={"unet": 0.5}, predictions=False)
+    assert main(["fewshot", "report", str(tmp_path), "--metrics", "dice"]) == 0
+    text = capsys.readouterr().out
+    assert "missing" not in text
+    assert "random" not in text
+
+
 def test_json_goes_to_standard_output(study, tmp_path, capsys):
     words = [
         "fewshot",
