@@ -111,6 +111,7 @@ def _print(report: "Report") -> None:
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     console.print(table)
     missing = missing_runs(results)
-    lines = [f"{len(missing)} of {results.done.size} runs are missing: {missing[0]}, ..."] if missing else []
+    more = ", ..." if len(missing) > 1 else ""
+    lines = [f"{len(missing)} of {results.done.size} runs are missing: {missing[0]}{more}"] if missing else []
     lines += [random_note(results)] * bool(random_note(results))
     console.print("\n".join([*lines, f"Report: {report.folder / 'report.html'}"]), markup=False, soft_wrap=True)

@@ -147,16 +147,16 @@ def _adjusted(found: Iterable[tuple[Place, Comparison]]) -> dict[Place, Test]:
 
 
 def best_methods(numbers: TableNumbers, methods: Sequence[str]) -> set[Place]:
-    """Places with the best mean of their column; none where there is a single method."""
+    """Places with the best mean of their column; none where a single method has one."""
     best = set()
     columns = {place._replace(method="") for place in numbers.cells}
-    for column in columns if len(methods) > 1 else ():
+    for column in columns:
         means = {
             place: found.mean
             for method in methods
             if (found := numbers.cells[(place := column._replace(method=method))].estimate) is not None
         }
-        if means:
+        if len(means) > 1:
             pick = max if column.metric in ("dice", "nsd") else min
             value = pick(means.values())
             best |= {place for place, mean in means.items() if mean == value}
