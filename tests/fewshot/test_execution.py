@@ -44,6 +44,7 @@ def test_run_is_recorded(study):
     protocol = json.loads((study.experiment / "protocol.json").read_text())
     names = sorted(path.name for path in (study.folder() / "predictions").iterdir())
     assert names == sorted(f"{case}.png" for case in protocol["test"])
+    assert not list(study.folder().glob(".*"))
     scores = json.loads((study.folder() / "scores.json").read_text())
     assert scores["unit"] == "px"
     assert sorted(scores["cases"]) == sorted(protocol["test"])

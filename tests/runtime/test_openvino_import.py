@@ -10,7 +10,7 @@ print(len(events))
 """
 # A stand-in for the package that would report to the network.
 SPY = """
-import sys, types
+import importlib.machinery, sys, types
 events = []
 class Telemetry:
     def __init__(self, *args, **kwargs): pass
@@ -19,7 +19,6 @@ spy = types.ModuleType("openvino_telemetry")
 spy.Telemetry, spy.__path__ = Telemetry, []
 class Finder:
     def find_spec(self, name, path=None, target=None):
-        import importlib.machinery
         if name.partition(".")[0] == "openvino_telemetry":
             return importlib.machinery.ModuleSpec(name, self, is_package=True)
     def create_module(self, spec): return spy if spec.name == "openvino_telemetry" else types.ModuleType(spec.name)
