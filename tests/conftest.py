@@ -6,6 +6,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+# Two test processes, and what they start, share the processors. Read by PyTorch and OpenMP when they are imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Deadlines are timed unit tests: they fail on a busy machine.
 hypothesis.settings.register_profile("nnsam", deadline=None)
 hypothesis.settings.load_profile("nnsam")

@@ -1,9 +1,5 @@
 """The published box network with random weights, as PyTorch module and as bundle: it costs what a trained one does."""
 
-import contextlib
-import io
-import logging
-import os
 import warnings
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -12,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnsam.errors import SetupError
 from nnsam.machine import PACKAGES, package_version
 from nnsam.runtime.bundle import Bundle, write_manifest
+from nnsam.runtime.openvino_import import import_openvino
 
 if TYPE_CHECKING:
     import torch
@@ -104,33 +100,16 @@ def quantize_on_noise(source: Path, target: Path, shapes: Sequence[tuple[int, ..
     Raises:
         SetupError: NNCF is not installed.
     """
-    before = os.environ.get("NNCF_CI")
-    os.environ["NNCF_CI"] = "1"  # otherwise NNCF would report its use to its makers over the network
-    # On import it looks for compilers and says what it has not found.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    try:
-        import nncf
-    except ImportError as error:
-        raise SetupError("NNCF is not installed, so nothing can be quantised; install it with: pip install nncf") from (
-            error
-        )
-    finally:
-        if before is None:
-            del os.environ["NNCF_CI"]
-        else:
-            os.environ["NNCF_CI"] = before
-    import openvino
+    from nnsam.export.quantization import quantize_unchecked
 
-    nncf.set_log_level(logging.ERROR)
+    openvino = import_openvino()
     rng = np.random.default_rng(0)
     images = [
         tuple(rng.standard_normal((1, *shape), np.float32) for shape in shapes) for _ in range(_CALIBRATION_IMAGES)
     ]
-    items = images if len(shapes) > 1 else [image[0] for image in images]
-    # Its progress bars would be in the way of a program that reads standard output.
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = nncf.quantize(openvino.Core().read_model(source), nncf.Dataset(items), subset_size=len(items))
+        model = quantize_unchecked(openvino.Core().read_model(source), images)
     openvino.save_model(model, target, compress_to_fp16=False)
 
 

@@ -125,7 +125,7 @@ def _show_plan(matrix: "RunMatrix") -> None:
         state, method = matrix.states[key], methods[key.method]
         action = matrix.ending(key) or ("to be made" if state is None else f"to be continued ({state.state})")
         print(f"{key}: {action}")
-        if not matrix.ending(key) and method.kind != "baseline":
+        if not matrix.ending(key):
             dataset = dataset_name(matrix.protocol, key.size, key.seed)
             trainer = trainer_name(method, matrix.options.budget, key.seed)
             command = ["nnUNetv2_train", dataset, configuration, "0", "-tr", trainer, "-p", PLANS]

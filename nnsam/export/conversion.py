@@ -18,6 +18,7 @@ from nnsam.networks.fused_unet import FusedUNet
 from nnsam.networks.fusion import BottleneckFusion
 from nnsam.networks.sam_branch import SAMBranch
 from nnsam.networks.sam_input import resize
+from nnsam.runtime.openvino_import import import_openvino
 
 # Two, so that nothing takes the batch for a constant of 1.
 EXAMPLE_BATCH = 2
@@ -142,7 +143,7 @@ def save(model: Any, path: Path) -> None:
     Raises:
         OSError: it cannot be written, completely.
     """
-    import openvino
+    openvino = import_openvino()
 
     try:
         openvino.save_model(model, str(path), compress_to_fp16=False)

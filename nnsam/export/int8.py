@@ -15,6 +15,7 @@ from nnsam.export.measurement import NetworkFiles, pictures_of
 from nnsam.export.nncf_loading import load_nncf
 from nnsam.export.precision_choice import DICE_AGREEMENT
 from nnsam.export.quantization import Masks, Sample, label_masks, quantize, region_masks
+from nnsam.runtime.openvino_import import import_openvino
 
 Tell = Callable[[str], None]
 # Pictures of the image encoder are large (12 MB each at 1024 pixels).
@@ -71,7 +72,7 @@ class Int8Networks:
             files: U-Net and image encoder as two networks in float32.
             network: the fold's network in PyTorch.
         """
-        import openvino
+        openvino = import_openvino()
 
         core = openvino.Core()
         model = core.read_model(str(files.unet))

@@ -14,6 +14,7 @@ from torch import nn
 from nnsam.export.conversion import sam_input
 from nnsam.export.parity import LogitDifference, MaskAgreement
 from nnsam.export.trained_model import sam_branch
+from nnsam.runtime.openvino_import import import_openvino
 from nnsam.runtime.precision import compile_hint, cpu_precisions
 
 Run = Callable[[NDArray[np.float32], NDArray[np.float32] | None], NDArray[np.float32]]
@@ -67,7 +68,7 @@ def openvino_run(files: NetworkFiles, precision: str) -> Run:
         files: the networks.
         precision: "f32", "bf16" or, of int8 files, "int8".
     """
-    import openvino
+    openvino = import_openvino()
 
     core = openvino.Core()
     options = {"INFERENCE_PRECISION_HINT": compile_hint(precision), "PERFORMANCE_HINT": "LATENCY"}

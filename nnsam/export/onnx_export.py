@@ -11,6 +11,7 @@ from torch import nn
 from nnsam.errors import InputError, SetupError
 from nnsam.export.conversion import EXAMPLE_BATCH
 from nnsam.export.parity import LogitDifference
+from nnsam.runtime.openvino_import import import_openvino
 
 # The first with layer normalisation as one operation; PyTorch's exporter of TorchScript writes up to 20.
 OPSET = 17
@@ -66,7 +67,7 @@ def write_onnx(
 
 
 def _compare(module: nn.Module, shapes: Sequence[Sequence[int]], path: Path) -> LogitDifference:
-    import openvino
+    openvino = import_openvino()
 
     generator = torch.Generator().manual_seed(0)
     example = [torch.randn(EXAMPLE_BATCH + 1, *shape, generator=generator) for shape in shapes]

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from nnsam.errors import NnsamError
 from nnsam.fewshot import layout
-from nnsam.fewshot.baseline_model import BaselineModel
-from nnsam.fewshot.methods import BASELINE, Method, find_method, recorded_budget, trainer_name
+from nnsam.fewshot.methods import Method, find_method, recorded_budget, trainer_name
 from nnsam.fewshot.nnunet_model import NnunetModel
 from nnsam.fewshot.plan_options import PlanOptions
 from nnsam.fewshot.planning import plan_subset
@@ -42,7 +41,7 @@ def new_state(protocol: Protocol, key: RunKey, method: Method, options: RunOptio
         protocol.digest,
         recorded_budget(method, options.budget),
         {"tta": options.tta},
-        trainer="" if method.kind == BASELINE else trainer_name(method, options.budget, key.seed),
+        trainer=trainer_name(method, options.budget, key.seed),
         note=method.note,
     )
 
@@ -139,7 +138,7 @@ class _Run:
         self.state.versions, self.state.machine = versions(), machine(self.options.device)
         self.state.machine["threads"] = self.options.threads or os.cpu_count()
 
-    def _steps(self, model: NnunetModel | BaselineModel) -> None:
+    def _steps(self, model: NnunetModel) -> None:
         if not model.is_trained:
             self.state.enter(PREPARING, self.experiment)
             with self._timed("prepare"):
@@ -158,14 +157,12 @@ class _Run:
                 self._score(part, missing)
         self.state.results = hash_results(self.folder)
 
-    def _model(self) -> NnunetModel | BaselineModel:
+    def _model(self) -> NnunetModel:
         record = self.state.commands.append
-        if self.method.kind == BASELINE:
-            return BaselineModel(self.experiment, self.key, self.log, record)
         configuration = PlanOptions.read(self.experiment, self.protocol.digest).configuration
         return NnunetModel(self.experiment, self._dataset, configuration, self.state.trainer, self.log, record)
 
-    def _predict(self, model: NnunetModel | BaselineModel, part: str) -> None:
+    def _predict(self, model: NnunetModel, part: str) -> None:
         draft = self.folder / f".{part}"
         with self._cases(part) as cases, self._timed(f"predict{part.removeprefix(TEST)}"):
             model.predict(cases / "imagesTs", draft, self.options)

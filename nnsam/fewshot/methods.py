@@ -1,26 +1,19 @@
 """The methods that a study can compare: trainers of nnU-Net and nnSAM, and networks of other libraries.
 
 A trainer of nnSAM gets budget and seed by its name. nnU-Net's own trainer has neither, so that the method
-`nnUNetTrainer` is trained as `nnSAMBaselineTrainer`, which adds nothing but these numbers to it.
-
-Baselines live in :mod:`nnsam.fewshot.baselines`, which has the functions of :class:`BaselineModule`.
+`nnUNetTrainer` is trained as `nnSAMBaselineTrainer`, which adds nothing but these numbers to it (and computes in
+bfloat16 on CPUs that do, as the others). The paper's other methods are trainers as well, with nnU-Net's data, loss and
+schedule and a network of MONAI, see :mod:`nnsam.training.baseline_trainers`.
 """
 
-import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Protocol, cast
 
 from nnsam.errors import InputError, SetupError
 from nnsam.fewshot.budget import Budget
-from nnsam.fewshot.run_key import RunKey
-from nnsam.fewshot.run_options import RunOptions
 from nnsam.training.trainer_names import TRAINERS, parse_options
 
-NNUNET, OTHER_TRAINER, BASELINE = "nnunet", "other nnU-Net trainer", "baseline"
 STOCK = "nnUNetTrainer"
-_STOCK_AS = "nnSAMBaselineTrainer"
 
 
 @dataclass(frozen=True)
@@ -29,56 +22,60 @@ class Method:
 
     Attributes:
         name: as the user gives it; name of its folder in runs.
-        kind: `NNUNET`: budget and seed go into the trainer's name; `OTHER_TRAINER`: a trainer that nnU-Net finds, with
-            a budget of its own; `BASELINE`: a network of another library.
+        trainer: name of the trainer without budget and seed.
+        has_own_budget: it is a trainer that nnU-Net finds, with a budget of its own and no seed.
         needs_sam: whether it needs SAM's weights.
+        needs_monai: whether its network is MONAI's.
         note: what the reader of a report should know.
     """
 
     name: str
-    kind: str
+    trainer: str
+    has_own_budget: bool = False
     needs_sam: bool = False
+    needs_monai: bool = False
     note: str = ""
 
 
-class BaselineModule(Protocol):
-    """What :mod:`nnsam.fewshot.baselines` offers; called in a process of its own, standard output goes to the log."""
-
-    def train(self, experiment: Path, key: RunKey, options: RunOptions) -> None:
-        """Trains on the subset's preprocessed data within the budget; goes on where an earlier call was killed."""
-
-    def predict(self, experiment: Path, key: RunKey, options: RunOptions, images: Path, output: Path) -> None:
-        """Writes a label map (case name and file ending of the data set) for each case of a folder of images."""
-
-    def is_trained(self, experiment: Path, key: RunKey) -> bool:
-        """Whether the training is finished."""
+def _ours(name: str, note: str, needs_sam: bool = False) -> Method:
+    return Method(name, name, needs_sam=needs_sam, note=note)
 
 
 _ENTRIES = (
-    Method(STOCK, NNUNET, note="nnU-Net's network, loss and training; its budget and seed are set by a subclass"),
-    Method("nnSAMTrainer", NNUNET, True, "nnU-Net with the frozen MobileSAM encoder and the level-set head"),
-    Method("nnSAMNoLevelSetTrainer", NNUNET, True, "nnU-Net with the frozen MobileSAM encoder, no level sets"),
-    Method("nnSAMLevelSetOnlyTrainer", NNUNET, False, "nnU-Net with the level-set head, without SAM"),
     Method(
-        "nnSAMRandomEncoderTrainer", NNUNET, False, "nnSAM with a frozen random encoder: what do SAM's weights add?"
+        STOCK,
+        "nnSAMBaselineTrainer",
+        note="nnU-Net's network, loss and training; its budget and seed are set by a subclass",
     ),
-    Method("nnSAMLegacyTrainer", NNUNET, True, "the network of the paper's published code"),
-    Method("unet", BASELINE, False, "MONAI's BasicUNet, not the paper's own U-Net"),
+    _ours("nnSAMTrainer", "nnU-Net with the frozen MobileSAM encoder and the level-set head", needs_sam=True),
+    _ours("nnSAMNoLevelSetTrainer", "nnU-Net with the frozen MobileSAM encoder, no level sets", needs_sam=True),
+    _ours("nnSAMLevelSetOnlyTrainer", "nnU-Net with the level-set head, without SAM"),
+    _ours("nnSAMRandomEncoderTrainer", "nnSAM with a frozen random encoder: what do SAM's weights add?"),
+    _ours("nnSAMLegacyTrainer", "the network of the paper's published code", needs_sam=True),
+    Method("unet", "nnSAMBasicUNetTrainer", needs_monai=True, note="MONAI's BasicUNet, not the paper's own U-Net"),
     Method(
         "swinunet",
-        BASELINE,
-        False,
-        "MONAI's SwinUNETR (2D): a Swin encoder with a convolutional decoder; Swin-Unet's is of Swin blocks",
+        "nnSAMSwinUNETRTrainer",
+        needs_monai=True,
+        note="MONAI's SwinUNETR (2D) from scratch: a Swin encoder with a convolutional decoder; Swin-Unet's decoder is "
+        "of Swin blocks, its encoder pre-trained",
     ),
-    Method("transunet", BASELINE, False, "MONAI's UNETR (2D ViT); TransUNet has a ResNet in front of the ViT"),
+    Method(
+        "transunet",
+        "nnSAMUNETRTrainer",
+        needs_monai=True,
+        note="MONAI's UNETR (2D ViT) from scratch; TransUNet has a ResNet in front of the ViT, both pre-trained",
+    ),
     Method(
         "autosam",
-        BASELINE,
-        True,
-        "frozen MobileSAM encoder with a small convolutional decoder; AutoSAM's has SAM ViT-H",
+        "nnSAMAutoSAMTrainer",
+        needs_sam=True,
+        note="frozen MobileSAM encoder with a small convolutional decoder; AutoSAM's has SAM ViT-H, its mask decoder "
+        "and a trained prompt encoder",
     ),
 )
 METHODS = {method.name: method for method in _ENTRIES}
+_TRAINERS = {method.trainer: method.name for method in _ENTRIES if method.trainer != method.name}
 _NOT_TRAINERS = {name for name in TRAINERS if name.startswith("nnSAMBox")}
 
 
@@ -90,20 +87,20 @@ def find_method(name: str) -> Method:
     """
     if name in METHODS:
         return METHODS[name]
-    base = name.split("_")[0]
-    if base == _STOCK_AS:
-        raise InputError(f"{name} is how {STOCK} is trained here; give {STOCK} as the method")
-    if base in METHODS and METHODS[base].kind == NNUNET and base != STOCK:
-        _, options = parse_options(name)
-        fixed = sorted({"epochs", "iterations", "seed"} & options.keys())
+    base, *options = name.split("_")
+    known = METHODS.get(base)
+    if known is None and base in _TRAINERS:
+        raise InputError(f"{name} is how {_TRAINERS[base]} is trained here; give {_TRAINERS[base]} as the method")
+    if known is not None and base != STOCK:
+        trainer = "_".join([known.trainer, *options])
+        fixed = sorted({"epochs", "iterations", "seed"} & parse_options(trainer)[1].keys())
         if fixed:
             raise InputError(
                 f"the method {name} sets its {', '.join(fixed)}, which --epochs, --iterations and --seeds do"
             )
-        known = METHODS[base]
-        return Method(name, known.kind, known.needs_sam, known.note)
+        return replace(known, name=name, trainer=trainer)
     if name.isidentifier() and base not in _NOT_TRAINERS and _nnunet_finds(name):
-        return Method(name, OTHER_TRAINER, note="a trainer with its own budget and no seed")
+        return Method(name, name, has_own_budget=True, note="a trainer with its own budget and no seed")
     raise InputError(
         f"the method {name!r} is unknown; known are {', '.join(METHODS)} and the trainers that nnU-Net finds"
     )
@@ -124,36 +121,20 @@ def trainer_name(method: Method, budget: Budget, seed: int) -> str:
         >>> trainer_name(find_method("nnUNetTrainer"), Budget(4, 40), 1)
         'nnSAMBaselineTrainer_4epochs_40iters_seed1'
     """
-    if method.kind == OTHER_TRAINER:
-        return method.name
-    base = _STOCK_AS if method.name == STOCK else method.name
-    return f"{base}{budget.suffix}_seed{seed}"
+    if method.has_own_budget:
+        return method.trainer
+    return f"{method.trainer}{budget.suffix}_seed{seed}"
 
 
 def recorded_budget(method: Method, budget: Budget) -> dict[str, int | None]:
     """The budget as run.json has it; None where the trainer decides."""
-    known = method.kind != OTHER_TRAINER
+    known = not method.has_own_budget
     return {"epochs": budget.epochs if known else None, "iterations": budget.iterations if known else None}
 
 
-def load_baselines() -> BaselineModule:
-    """Imports the module of the baselines.
-
-    Raises:
-        SetupError: there is no such module, or MONAI is not installed.
-    """
-    check_available(METHODS["unet"])
-    return cast(BaselineModule, importlib.import_module("nnsam.fewshot.baselines"))
-
-
 def check_available(method: Method) -> None:
-    """Raises SetupError where a baseline is not there, or its library is not installed."""
-    if method.kind == BASELINE and find_spec("nnsam.fewshot.baselines") is None:
-        raise SetupError(
-            f"the method {method.name} is not part of this version of nnsam yet; choose nnUNetTrainer, or one of "
-            "nnsam's trainers"
-        )
-    if method.kind == BASELINE and find_spec("monai") is None:
+    """Raises SetupError where a method's library is not installed."""
+    if method.needs_monai and find_spec("monai") is None:
         raise SetupError(f'the method {method.name} needs MONAI; install it with: pip install "nnsam[fewshot]"')
 
 

@@ -39,7 +39,7 @@ class RunState:
         changed: seconds since 1970 at the last change of `state`.
         seconds: step -> seconds, of all attempts.
         commands: what was called, paths relative to the study's folder.
-        trainer: the name that nnUNetv2_train got; empty for baselines.
+        trainer: the name that nnUNetv2_train got.
         note: of the method.
         versions: package -> version, of the last attempt.
         machine: of the last attempt.

@@ -1,18 +1,18 @@
 """nnU-Net's U-Net with a frozen SAM branch fused at the bottleneck and a level-set head."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nnsam.errors import InputError
 from nnsam.networks.fusion import BottleneckFusion
 from nnsam.networks.level_set_head import LevelSetHead
 from nnsam.networks.sam_branch import SAMBranch
+from nnsam.networks.segmentation_network import SegmentationNetwork
 
 
-class FusedUNet(nn.Module):
+class FusedUNet(SegmentationNetwork):
     """Wraps a U-Net of dynamic_network_architectures (plain or residual encoder, 2D).
 
     ``encoder`` and ``decoder`` are the U-Net's own modules under their own names, hence the keys of an nnU-Net
@@ -28,19 +28,12 @@ class FusedUNet(nn.Module):
         unet: has `encoder` (returns skips, the last one is the bottleneck) and `decoder`.
         sam: the frozen branch, or None for a network without SAM.
         level_sets: number of level sets (foreground classes or regions); 0 builds no head.
-
-    Attributes:
-        cpu_autocast: run the trainable part in bfloat16 on the CPU; see :mod:`nnsam.training.cpu_acceleration`.
     """
-
-    cpu_autocast = False
 
     # nn.Module hides the types of its submodules.
     encoder: Any
     decoder: Any
-    sam: SAMBranch | None
     fusion: Any
-    level_set_head: LevelSetHead | None
 
     def __init__(self, unet: nn.Module, sam: SAMBranch | None = None, level_sets: int = 0):
         super().__init__()
@@ -50,6 +43,10 @@ class FusedUNet(nn.Module):
         self.fusion = self.build_fusion() if sam is not None else None
         features = self.decoder.seg_layers[-1].in_channels
         self.level_set_head = LevelSetHead(features, level_sets) if level_sets else None
+
+    def convolutional_parts(self) -> Iterable[nn.Module]:
+        """The U-Net."""
+        return self.encoder, self.decoder
 
     def build_fusion(self) -> nn.Module:
         """Returns the module that joins bottleneck and embedding."""
@@ -65,8 +62,8 @@ class FusedUNet(nn.Module):
 
     def forward(self, patch: Tensor) -> Tensor | list[Tensor]:
         """Segments (B, C, H, W); see the class for what is returned when."""
-        self._refuse_nonfinite(patch)
-        with self._autocast(patch):
+        self.refuse_nonfinite(patch)
+        with self.autocast(patch):
             embedding = self.sam(self.sam_input(patch)) if self.sam is not None else None
             skips = list(self.encoder(patch))
             if embedding is not None:
@@ -94,19 +91,3 @@ class FusedUNet(nn.Module):
             elif index == last:
                 logits.append(decoder.seg_layers[-1](x))
         return logits[::-1], x
-
-    def _autocast(self, patch: Tensor) -> AbstractContextManager:
-        if self.cpu_autocast and patch.device.type == "cpu":
-            return torch.autocast("cpu", dtype=torch.bfloat16)
-        return nullcontext()
-
-    def _refuse_nonfinite(self, patch: Tensor) -> None:
-        # One NaN pixel makes a whole prediction background without a word. Training checks on the CPU, before the
-        # transfer to the device (nnsam.training), and needs no synchronisation here.
-        if self.training or torch.compiler.is_compiling() or torch.jit.is_tracing():
-            return
-        if not torch.isfinite(patch).all():
-            raise InputError(
-                "an image contains NaN or infinite values (found after nnU-Net's normalisation), so nothing can be "
-                "predicted; expected finite intensities: replace these values in the image file"
-            )

@@ -21,9 +21,9 @@ import torch
 from torch import nn
 
 from nnsam.errors import InputError, NnsamWarning, SetupError
-from nnsam.networks.fused_unet import FusedUNet
 from nnsam.networks.openvino_encoder import TOLERANCE, OpenVINOEncoder
 from nnsam.networks.sam_branch import SAMBranch
+from nnsam.networks.segmentation_network import SegmentationNetwork
 from nnsam.runtime.openvino_import import import_openvino
 from nnsam.training.channels_last import ChannelsLast
 
@@ -77,11 +77,11 @@ class CPUAcceleration:
         log: receives one line that says what was chosen.
     """
 
-    def __init__(self, network: FusedUNet, patch: torch.Tensor, log: Callable[[str], object]):
+    def __init__(self, network: SegmentationNetwork, patch: torch.Tensor, log: Callable[[str], object]):
         self._network = network
         self._bfloat16 = cpu_precision() == "bfloat16"
         self._runtime: Callable[[torch.Tensor], torch.Tensor] | None = None
-        self._layout = ChannelsLast(network.encoder, network.decoder) if self._bfloat16 else None
+        self._layout = ChannelsLast(*network.convolutional_parts()) if self._bfloat16 else None
         log(f"nnsam: training on the CPU in {'bfloat16 (autocast)' if self._bfloat16 else 'float32'}")
         if network.sam is not None:
             self._choose_runtime(network.sam, patch, log)

@@ -23,6 +23,7 @@ from nnsam.networks.fused_unet import FusedUNet
 from nnsam.networks.mobile_sam import MobileSAMEncoder
 from nnsam.networks.mobile_sam_checkpoint import load_encoder_state
 from nnsam.networks.sam_branch import SAMBranch
+from nnsam.networks.segmentation_network import SegmentationNetwork
 from nnsam.training.checks import check_configuration, check_fold, check_versions
 from nnsam.training.cpu_acceleration import CPUAcceleration, check_settings
 from nnsam.training.encoder_weights import WEIGHTS_RECORD, fill_encoder, record_weights
@@ -77,6 +78,7 @@ class nnSAMTrainer(nnUNetTrainer):
     ):
         name = type(self).__name__
         check_versions()
+        self.check_requirements()
         check_configuration(plans, configuration, name, sam=self.use_sam, min_stages=self.min_stages)
         base = nnUNet_preprocessed.get() if nnUNet_preprocessed.is_set() else None
         check_fold(fold, Path(base, plans["dataset_name"]) if base else None, dataset_json)
@@ -97,6 +99,10 @@ class nnSAMTrainer(nnUNetTrainer):
         if self.iterations:
             self.num_iterations_per_epoch = self.iterations
             self.num_val_iterations_per_epoch = max(1, self.iterations // 5)
+
+    @classmethod
+    def check_requirements(cls) -> None:
+        """Raises SetupError where a library is missing that this trainer needs beside the usual ones."""
 
     @classmethod
     def _may_go_on(cls, plans: dict, configuration: str, fold: int | str) -> bool:
@@ -144,7 +150,7 @@ class nnSAMTrainer(nnUNetTrainer):
         fill_encoder(branch, self._weights, self.seed or 0)
 
     @property
-    def bare_network(self) -> FusedUNet:
+    def bare_network(self) -> SegmentationNetwork:
         """The network without the wrappers of DDP and torch.compile."""
         network: Any = self.network
         network = network.module if self.is_ddp else network

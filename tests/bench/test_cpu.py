@@ -194,6 +194,7 @@ def test_the_box_network_is_compared_with_pytorch(tiny, monkeypatch):
     assert compare_box_network(tiny, ["f32"], 1, 1, with_pytorch=False) == []
 
 
+@pytest.mark.slow
 def test_the_encoder_is_compared_with_pytorch():
     found = compare_encoder([64], ["f32", "int8"], 1, 1)
     assert [entry["name"] for entry in found] == ["MobileSAM encoder, 64 x 64"]

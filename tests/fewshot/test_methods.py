@@ -9,26 +9,30 @@ from nnsam.errors import InputError, SetupError
 from nnsam.fewshot import methods
 from nnsam.fewshot.budget import Budget
 from nnsam.fewshot.methods import METHODS, check_available, find_method, find_methods, recorded_budget, trainer_name
-from nnsam.training.trainer_names import parse_options
+from nnsam.training.trainer_names import TRAINERS, parse_options
 
 
 def test_every_trainer_name_is_one_that_nnsam_understands():
     for method in METHODS.values():
-        if method.kind == methods.NNUNET:
-            name = trainer_name(method, Budget(4, 40), 7)
-            assert parse_options(name)[1] == {"epochs": 4, "iterations": 40, "seed": 7}
+        name = trainer_name(method, Budget(4, 40), 7)
+        base, options = parse_options(name)
+        assert base in TRAINERS
+        assert options == {"epochs": 4, "iterations": 40, "seed": 7}
 
 
 def test_stock_nnunet_is_trained_as_the_subclass_that_adds_numbers_only():
     assert trainer_name(find_method("nnUNetTrainer"), Budget(), 3) == "nnSAMBaselineTrainer_seed3"
     with pytest.raises(InputError, match="give nnUNetTrainer as the method"):
         find_method("nnSAMBaselineTrainer")
+    with pytest.raises(InputError, match="give swinunet as the method"):
+        find_method("nnSAMSwinUNETRTrainer_4epochs")
 
 
 def test_options_of_the_encoder_are_kept():
     method = find_method("nnSAMTrainer_sam256")
     assert method.needs_sam
     assert trainer_name(method, Budget(4, 40), 1) == "nnSAMTrainer_sam256_4epochs_40iters_seed1"
+    assert trainer_name(find_method("autosam_sam512"), Budget(), 0) == "nnSAMAutoSAMTrainer_sam512_seed0"
 
 
 @pytest.mark.parametrize("option", ["4epochs", "40iters", "seed1"])
@@ -48,7 +52,7 @@ def test_other_trainers_of_nnunet_have_their_own_budget(monkeypatch):
     asked = []
     monkeypatch.setattr(methods, "_nnunet_finds", lambda name: asked.append(name) or name == "nnUNetTrainer_5epochs")
     method = find_method("nnUNetTrainer_5epochs")
-    assert method.kind == methods.OTHER_TRAINER
+    assert method.has_own_budget
     assert trainer_name(method, Budget(4, 40), 1) == "nnUNetTrainer_5epochs"
     assert recorded_budget(method, Budget(4, 40)) == {"epochs": None, "iterations": None}
     # Names that are no identifiers never reach nnU-Net's search through files.
@@ -65,7 +69,7 @@ def test_nnunet_is_asked_for_other_trainers(monkeypatch):
 
     module = SimpleNamespace(recursive_find_trainer_class_by_name=search)
     monkeypatch.setitem(sys.modules, "nnunetv2.utilities.find_objects", module)
-    assert find_method("nnUNetTrainerNoDA").kind == methods.OTHER_TRAINER
+    assert find_method("nnUNetTrainerNoDA").has_own_budget
     with pytest.raises(InputError):
         find_method("nnUNetTrainerNone")
 
@@ -75,9 +79,8 @@ def test_twice_the_same():
         find_methods(["unet", "nnUNetTrainer", "unet"])
 
 
-@pytest.mark.parametrize(("there", "message"), [((), "not part of this version"), (("baselines",), "pip install")])
-def test_baselines_and_what_they_need_may_be_missing(monkeypatch, there, message):
-    monkeypatch.setattr(methods, "find_spec", lambda name: name.split(".")[-1] in there or None)
+def test_monai_may_be_missing(monkeypatch):
+    monkeypatch.setattr(methods, "find_spec", lambda name: None)
     check_available(METHODS["nnSAMTrainer"])
-    with pytest.raises(SetupError, match=message):
+    with pytest.raises(SetupError, match="the method swinunet needs MONAI; install it with"):
         check_available(METHODS["swinunet"])

@@ -7,7 +7,7 @@ from runtime import bundles
 from torch import nn
 
 from nnsam.errors import InputError, NnsamWarning
-from nnsam.runtime.engine import Engine
+from nnsam.runtime.engine import Engine, split_batch
 from nnsam.runtime.precision import cpu_precisions
 
 
@@ -59,6 +59,26 @@ def test_results_are_the_callers_own(ir):
     np.testing.assert_array_equal(first, before)
     first += 1  # writable
     np.testing.assert_array_equal(compiled(batches()[0]), before)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 8, 13, 22])
+def test_batches_of_any_size(network, ir, tmp_path, count):
+    batch = np.random.default_rng(count).normal(size=(count, 2, 16, 24)).astype(np.float32)
+    for cache in (None, tmp_path, tmp_path):
+        compiled = Engine(cache_dir=cache).compile(ir)
+        np.testing.assert_allclose(compiled(batch), expected(network, batch), atol=1e-5)
+    assert sum(split_batch(count)) == count
+    assert len(list(tmp_path.iterdir())) == len({1, *split_batch(count)})
+
+
+def test_inputs_are_split_together(tmp_path):
+    class Sum(nn.Module):
+        def forward(self, a, b):
+            return a + 10 * b
+
+    bundles.save_ir(Sum(), tmp_path / "sum.xml", a=torch.zeros(2, 1, 3), b=torch.zeros(2, 1, 3))
+    a, b = np.arange(39.0).reshape(13, 1, 3), np.arange(39.0).reshape(13, 1, 3) ** 2
+    np.testing.assert_allclose(Engine().compile(tmp_path / "sum.xml")(a, b), a + 10 * b, rtol=1e-6)
 
 
 @pytest.mark.parametrize("requests", [1, 2, 5])
@@ -131,7 +151,7 @@ def test_damaged_cache_files_are_replaced(ir, tmp_path, damage):
 
 def test_intact_files_that_openvino_refuses_are_replaced(network, ir, tmp_path):
     engine = Engine(cache_dir=tmp_path)
-    key = engine._key("me")
+    key = engine._key("me", 1)
     engine._cache.store(key, lambda: b"written by another build")
     np.testing.assert_allclose(engine.compile(ir, "me")(batches()[0]), expected(network, batches()[0]), atol=1e-5)
     assert len((tmp_path / f"{key}.blob").read_bytes()) > 1000
