@@ -43,7 +43,7 @@ class Networks:
         outputs: number of channels of the logits.
 
     Raises:
-        InputError: unknown precision or fold, or a network that OpenVINO cannot read.
+        InputError: unknown precision or fold; on first use, a network that OpenVINO cannot read.
         SetupError: OpenVINO is not installed, or this CPU does not compute the precision.
     """
 

@@ -34,8 +34,8 @@ from nnsam.training.loss_history import LossHistory
 class nnSAMTrainer(nnUNetTrainer):
     """The full method: frozen MobileSAM encoder, fusion at the bottleneck, level-set head with curvature loss.
 
-    Hyper-parameters are class attributes, so that a variant is a short subclass; the first four can be given in the
-    trainer's name, see :mod:`nnsam.training.trainer_names`.
+    Hyper-parameters are class attributes, so that a variant is a short subclass; the first four and the two weights
+    can be given in the trainer's name, see :mod:`nnsam.training.trainer_names`.
 
     Attributes:
         epochs: number of epochs; None is nnU-Net's.

@@ -1,4 +1,5 @@
-"""Trainer names that carry options: ``nnSAM<Variant>Trainer[_<N>epochs][_<M>iters][_sam<S>][_seed<K>]``.
+"""Trainer names that carry options:
+``nnSAM<Variant>Trainer[_<N>epochs][_<M>iters][_sam<S>][_seed<K>][_ls<P>][_curv<P>]``.
 
 nnU-Net stores the trainer's name in checkpoints and rebuilds the network from it on any machine. Options in the name
 therefore need no environment variable, no configuration file, and cannot be forgotten.
@@ -30,16 +31,20 @@ TRAINERS = {
     "nnSAMBoxHybridTrainer": "nnsam.training.box_trainer",
 }
 
-# option -> (pattern, attribute of the trainer, smallest and largest value); numpy takes seeds of 32 bits.
+# option -> (pattern, attribute of the trainer, smallest and largest value); numpy takes seeds of 32 bits. The weights of
+# level sets and curvature are in hundredths, since names have no points.
+_HUNDREDTHS = ("level_set_weight", "curvature_weight")
 _OPTIONS = {
     "<N>epochs": (re.compile(r"(\d+)epochs"), "epochs", 1, 10**9),
     "<M>iters": (re.compile(r"(\d+)iters"), "iterations", 1, 10**9),
     "sam<S>": (re.compile(r"sam(\d+)"), "sam_size", 32, 4096),
     "seed<K>": (re.compile(r"seed(\d+)"), "seed", 0, 2**32 - 1),
+    "ls<P>": (re.compile(r"ls(\d+)"), "level_set_weight", 0, 10**6),
+    "curv<P>": (re.compile(r"curv(\d+)"), "curvature_weight", 0, 10**6),
 }
 
 
-def parse_options(name: str) -> tuple[str, dict[str, int]]:
+def parse_options(name: str) -> tuple[str, dict[str, int | float]]:
     """Splits a trainer's name into the name without options and the options' values.
 
     Raises:
@@ -48,9 +53,11 @@ def parse_options(name: str) -> tuple[str, dict[str, int]]:
     Example:
         >>> parse_options("nnSAMTrainer_2epochs_sam256")
         ('nnSAMTrainer', {'epochs': 2, 'sam_size': 256})
+        >>> parse_options("nnSAMLevelSetOnlyTrainer_ls30_curv0")
+        ('nnSAMLevelSetOnlyTrainer', {'level_set_weight': 0.3, 'curvature_weight': 0.0})
     """
     base, *words = name.split("_")
-    values: dict[str, int] = {}
+    values: dict[str, int | float] = {}
     for word in words:
         for pattern, attribute, smallest, largest in _OPTIONS.values():
             match = pattern.fullmatch(word)
@@ -61,7 +68,7 @@ def parse_options(name: str) -> tuple[str, dict[str, int]]:
             value = int(match[1])
             if not smallest <= value <= largest:
                 raise InputError(f"trainer name {name!r}: option {word!r} has to be {smallest} to {largest}")
-            values[attribute] = value
+            values[attribute] = value / 100 if attribute in _HUNDREDTHS else value
             break
         else:
             raise InputError(
@@ -90,6 +97,8 @@ def trainer_class(name: str) -> "type[nnSAMTrainer]":
         return base
     if "sam_size" in options and not base.use_sam:
         raise InputError(f"trainer name {name!r} sets the SAM input size, but {base_name} has no SAM branch")
+    if set(_HUNDREDTHS) & options.keys() and not base.use_level_sets:
+        raise InputError(f"trainer name {name!r} sets a weight of level sets, but {base_name} has none")
     # The module is this one, whose __getattr__ finds the class again: pickles hold a class's module and name.
     return type(name, (base,), {"__module__": __name__, "__doc__": base.__doc__, **options})
 

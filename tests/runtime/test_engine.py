@@ -7,7 +7,7 @@ from runtime import bundles
 from torch import nn
 
 from nnsam.errors import InputError, NnsamWarning
-from nnsam.runtime.engine import Engine, split_batch
+from nnsam.runtime.engine import CompiledNetwork, Engine
 from nnsam.runtime.precision import cpu_precisions
 
 
@@ -61,14 +61,40 @@ def test_results_are_the_callers_own(ir):
     np.testing.assert_array_equal(compiled(batches()[0]), before)
 
 
-@pytest.mark.parametrize("count", [1, 2, 4, 5, 8, 13, 22])
-def test_batches_of_any_size(network, ir, tmp_path, count):
-    batch = np.random.default_rng(count).normal(size=(count, 2, 16, 24)).astype(np.float32)
+def test_batches_of_any_size(network, ir, tmp_path):
+    rng = np.random.default_rng(0)
     for cache in (None, tmp_path, tmp_path):
         compiled = Engine(cache_dir=cache).compile(ir)
-        np.testing.assert_allclose(compiled(batch), expected(network, batch), atol=1e-5)
-    assert sum(split_batch(count)) == count
-    assert len(list(tmp_path.iterdir())) == len({1, *split_batch(count)})
+        for count in (3, 1, 8, 8, 5, 8, 8, 22, 3):
+            batch = rng.normal(size=(count, 2, 16, 24)).astype(np.float32)
+            np.testing.assert_allclose(compiled(batch), expected(network, batch), atol=1e-5)
+    assert len(list(tmp_path.iterdir())) == 3  # the first size, one, and the one that came often
+
+
+def test_networks_are_compiled_for_few_batch_sizes():
+    """The first size, one for the rest, and what comes often; never more than four."""
+    made = []
+
+    class Compiled:
+        def __init__(self, size):
+            made.append(size)
+
+    network = CompiledNetwork(Compiled)
+
+    def sizes(count):
+        return [variant.size for variant in network._choose(count)]
+
+    assert sizes(8) == [8]
+    assert made == [8]
+    assert sizes(2) == [1, 1]
+    assert sizes(17) == [8, 8, 1]
+    assert [sizes(6) for _ in range(3)] == [[1] * 6] * 3
+    assert sizes(6) == [6]
+    assert sizes(15) == [8, 6, 1]
+    for count in range(2, 40):
+        for _ in range(5):
+            assert sum(sizes(count)) == count
+    assert made == [8, 1, 6, 2]
 
 
 def test_inputs_are_split_together(tmp_path):
@@ -180,6 +206,7 @@ def test_an_unusable_cache_folder_costs_a_warning_only(network, ir, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.warns(NnsamWarning, match="cannot be kept"):
         compiled = Engine(cache_dir=tmp_path / "file").compile(ir)
+        compiled(batches()[0])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         np.testing.assert_allclose(compiled(batches()[0]), expected(network, batches()[0]), atol=1e-5)
@@ -189,7 +216,7 @@ def test_a_file_that_is_no_network_is_told(tmp_path):
     (tmp_path / "a.xml").write_text("no network")
     for cache in (None, tmp_path / "cache"):
         with pytest.raises(InputError, match=r"cannot use .*a\.xml"):
-            Engine(cache_dir=cache).compile(tmp_path / "a.xml")
+            Engine(cache_dir=cache).compile(tmp_path / "a.xml")(batches()[0])
 
 
 def test_bad_options_are_told():

@@ -24,6 +24,8 @@ ALL = {"epochs": 2, "iterations": 10, "sam_size": 256, "seed": 1}
         ("nnSAMLegacyTrainer_sam1024", "nnSAMLegacyTrainer", {"sam_size": 1024}),
         ("nnSAMTrainer_seed0", "nnSAMTrainer", {"seed": 0}),
         (f"nnSAMTrainer_seed{2**32 - 1}", "nnSAMTrainer", {"seed": 2**32 - 1}),
+        ("nnSAMTrainer_ls30_curv250", "nnSAMTrainer", {"level_set_weight": 0.3, "curvature_weight": 2.5}),
+        ("nnSAMLevelSetOnlyTrainer_curv0", "nnSAMLevelSetOnlyTrainer", {"curvature_weight": 0.0}),
         ("nnSAMTrainer_sam32_1epochs_1iters", "nnSAMTrainer", {"sam_size": 32, "epochs": 1, "iterations": 1}),
     ],
 )
@@ -46,6 +48,8 @@ def test_options_are_read_in_any_order(name, base, options):
         ("nnSAMTrainer_sam0", "'sam0' has to be 32 to 4096"),
         ("nnSAMTrainer_sam8192", "'sam8192' has to be 32 to 4096"),
         ("nnSAMTrainer_sam100", "the SAM input size 100 is no multiple of 32"),
+        ("nnSAMNoLevelSetTrainer_ls30", "sets a weight of level sets, but nnSAMNoLevelSetTrainer has none"),
+        ("nnSAMTrainer_ls0.3", "unknown option 'ls0.3'"),
         (f"nnSAMTrainer_seed{2**32}", "has to be 0 to 4294967295"),
         ("nnSAMLevelSetOnlyTrainer_sam256", "sets the SAM input size, but nnSAMLevelSetOnlyTrainer has no SAM branch"),
     ],
