@@ -184,10 +184,10 @@ class CompiledNetwork:
             while running:
                 yield self._finish(running)
         finally:
-            for parts in running:  # left early: nothing may read memory that is freed
-                for part in parts:
+            for unfinished in running:  # left early: nothing may read memory that is freed
+                for request in unfinished:
                     with suppress(RuntimeError):
-                        part.request.wait()
+                        request.request.wait()
 
     def _choose(self, count: int) -> list["_Variant"]:
         """Returns networks whose batch sizes add up to `count`; compiles what is missing."""

@@ -1,5 +1,4 @@
-"""Trainer names that carry options:
-``nnSAM<Variant>Trainer[_<N>epochs][_<M>iters][_sam<S>][_seed<K>][_ls<P>][_curv<P>]``.
+"""Trainer names that carry options: ``nnSAM<Variant>Trainer`` and ``_<N>epochs``, ``_sam<S>``, ..., see `_OPTIONS`.
 
 nnU-Net stores the trainer's name in checkpoints and rebuilds the network from it on any machine. Options in the name
 therefore need no environment variable, no configuration file, and cannot be forgotten.
@@ -31,8 +30,8 @@ TRAINERS = {
     "nnSAMBoxHybridTrainer": "nnsam.training.box_trainer",
 }
 
-# option -> (pattern, attribute of the trainer, smallest and largest value); numpy takes seeds of 32 bits. The weights of
-# level sets and curvature are in hundredths, since names have no points.
+# option -> (pattern, attribute of the trainer, smallest and largest value); numpy takes seeds of 32 bits.
+# The weights of level sets and curvature are in hundredths, since names have no points.
 _HUNDREDTHS = ("level_set_weight", "curvature_weight")
 _OPTIONS = {
     "<N>epochs": (re.compile(r"(\d+)epochs"), "epochs", 1, 10**9),

@@ -204,8 +204,8 @@ def test_networks_are_told_apart(network, ir, tmp_path):
 
 def test_an_unusable_cache_folder_costs_a_warning_only(network, ir, tmp_path):
     (tmp_path / "file").write_text("")
+    compiled = Engine(cache_dir=tmp_path / "file").compile(ir)
     with pytest.warns(NnsamWarning, match="cannot be kept"):
-        compiled = Engine(cache_dir=tmp_path / "file").compile(ir)
         compiled(batches()[0])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
