@@ -17,6 +17,8 @@ from nnsam.networks.sam_branch import SAMBranch
 from nnsam.training.trainer_names import TRAINERS, trainer_class
 from nnsam.training.warm_start import read_nnunet_checkpoint
 
+_NOT_EXPORTED = "nnSAMAutoSAMTrainer"
+
 
 @dataclass(frozen=True)
 class TrainedModel:
@@ -130,6 +132,8 @@ def load_trained_model(
     first, note = choose_folds(folder, folds[0] if folds else None, checkpoint)
     content = read_nnunet_checkpoint(folder / f"fold_{first[0]}" / checkpoint)
     trainer, configuration = str(content["trainer_name"]), str(content["init_args"].get("configuration", "2d"))
+    if trainer.split("_")[0] == _NOT_EXPORTED:
+        raise InputError(f"{folder} was trained by {trainer}, a baseline for comparisons, which export does not support")
     is_box = trainer.startswith(TRAINER_PREFIX)
     if folds is not None:
         names, note = choose_folds(folder, folds, checkpoint)

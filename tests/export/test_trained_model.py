@@ -160,3 +160,10 @@ def test_level_set_heads_do_not_count(tmp_path):
     total = sum(parameter.numel() for parameter in network.parameters())
     assert head > 0
     assert describe(model, network)["model"]["parameters"] == total - head
+
+
+def test_a_baseline_on_the_embedding_alone_is_refused(tmp_path):
+    folder = write_model_folder(tmp_path / "model")
+    edit(folder / "fold_0" / "checkpoint_final.pth", trainer_name="nnSAMAutoSAMTrainer_sam256")
+    with pytest.raises(InputError, match="a baseline for comparisons"):
+        load_trained_model(folder)
