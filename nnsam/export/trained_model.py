@@ -133,7 +133,9 @@ def load_trained_model(
     content = read_nnunet_checkpoint(folder / f"fold_{first[0]}" / checkpoint)
     trainer, configuration = str(content["trainer_name"]), str(content["init_args"].get("configuration", "2d"))
     if trainer.split("_")[0] == _NOT_EXPORTED:
-        raise InputError(f"{folder} was trained by {trainer}, a baseline for comparisons, which export does not support")
+        raise InputError(
+            f"{folder} was trained by {trainer}, a baseline for comparisons, which export does not support"
+        )
     is_box = trainer.startswith(TRAINER_PREFIX)
     if folds is not None:
         names, note = choose_folds(folder, folds, checkpoint)

@@ -24,6 +24,7 @@ Inputs = Sequence[NDArray[np.float32]]
 _COMMON = 4
 # ... and each compiled network holds the weights once more.
 _MOST_VARIANTS = 4
+_ANY = 0  # as a batch size
 
 
 class Engine:
@@ -78,10 +79,11 @@ class Engine:
         path = Path(path)
         if self._cache is not None:
             identity = identity or _identity(path)
-        return CompiledNetwork(lambda size: self._variant(path, identity, size), self._requests)
+        by_size = self.precision == "int8"
+        return CompiledNetwork(lambda size: self._variant(path, identity, size), self._requests, by_size)
 
     def _variant(self, path: Path, identity: str, size: int) -> Any:
-        """Compiles a network for one batch size, or takes it from the cache."""
+        """Compiles a network for one batch size, 0 for any, or takes it from the cache."""
         if self._cache is None:
             return self._compile(path, size, self._options)
         options = {**self._options, "ENABLE_WEIGHTLESS": True}
@@ -95,7 +97,8 @@ class Engine:
     def _compile(self, path: Path, size: int, options: dict[str, Any]) -> Any:
         model = self._read(path)
         try:
-            model.reshape({port: _with_batch(port.get_partial_shape(), size) for port in model.inputs})
+            if size != _ANY:
+                model.reshape({port: _with_batch(port.get_partial_shape(), size) for port in model.inputs})
             return self._core.compile_model(model, "CPU", options)
         except RuntimeError as error:
             raise self._unusable(path, error) from None
@@ -137,20 +140,22 @@ class Engine:
 class CompiledNetwork:
     """A network on the CPU.
 
-    It is compiled for the size of the first batch, for batches of one, and for sizes that come again and again; other
-    batches are put together of these. Measured on the box network (OpenVINO 2026.4, AMX): one network for any batch
-    size takes 4 (batches of 8) to 12 % (of 1) longer in bfloat16, and 35 % in int8.
+    A network that is compiled for any batch size takes longer, measured on the box network (OpenVINO 2026.4, AMX): 12 %
+    in bfloat16 for one patch and 4 % for eight, 35 % in int8. It is therefore compiled for single patches as long as
+    there are no others; and, with `by_size`, for the size of the first batch, for one, and for sizes that come again
+    and again, of which other batches are put together. That takes memory, which float weights have no use for.
 
     Safe for several threads: each call, and each stream, has requests of its own. Its work is done outside of
     Python's lock, and a Ctrl-C takes effect between requests.
 
     Args:
-        compile_for: gives OpenVINO's compiled network for a batch size.
+        compile_for: gives OpenVINO's compiled network for a batch size, 0 for any.
         requests: how many inputs a stream has under way.
+        by_size: see above.
     """
 
-    def __init__(self, compile_for: Callable[[int], Any], requests: int = 2):
-        self._compile_for, self._limit = compile_for, requests
+    def __init__(self, compile_for: Callable[[int], Any], requests: int = 2, by_size: bool = False):
+        self._compile_for, self._limit, self._by_size = compile_for, requests, by_size
         self._lock = threading.Lock()
         self._variants: dict[int, _Variant] = {}
         self._seen: Counter[int] = Counter()
@@ -177,10 +182,9 @@ class CompiledNetwork:
                 running.append([])
                 arrays = [np.ascontiguousarray(array, dtype=np.float32) for array in batch]
                 first = 0
-                for variant in self._choose(len(arrays[0])):
-                    part = [array[first : first + variant.size] for array in arrays]
-                    running[-1].append(variant.start(part))
-                    first += variant.size
+                for variant, size in self._choose(len(arrays[0])):
+                    running[-1].append(variant.start([array[first : first + size] for array in arrays]))
+                    first += size
             while running:
                 yield self._finish(running)
         finally:
@@ -189,22 +193,31 @@ class CompiledNetwork:
                     with suppress(RuntimeError):
                         request.request.wait()
 
-    def _choose(self, count: int) -> list["_Variant"]:
-        """Returns networks whose batch sizes add up to `count`; compiles what is missing."""
+    def _choose(self, count: int) -> list[tuple["_Variant", int]]:
+        """Returns networks and how many patches each gets, `count` in all; compiles what is missing."""
         with self._lock:
-            self._seen[count] += 1
-            is_common = self._seen[count] >= _COMMON and len(self._variants) < _MOST_VARIANTS
-            if not self._variants or is_common:
-                self._compile_once(count)
-            chosen = []
-            for size in sorted(self._variants, reverse=True):
-                chosen += [self._variants[size]] * (count // size)
-                count %= size
-            return chosen + [self._compile_once(1)] * count if count else chosen
+            if self._by_size:
+                return self._sized(count)
+            if count == 1 and _ANY not in self._variants:
+                return [(self._compiled(1), 1)]
+            chosen = self._compiled(_ANY)
+            self._variants.pop(1, None)  # for the memory
+            return [(chosen, count)]
 
-    def _compile_once(self, size: int) -> "_Variant":
+    def _sized(self, count: int) -> list[tuple["_Variant", int]]:
+        self._seen[count] += 1
+        is_common = self._seen[count] >= _COMMON and len(self._variants) < _MOST_VARIANTS
+        if not self._variants or is_common:
+            self._compiled(count)
+        chosen = []
+        for size in sorted(self._variants, reverse=True):
+            chosen += [(self._variants[size], size)] * (count // size)
+            count %= size
+        return chosen + [(self._compiled(1), 1)] * count if count else chosen
+
+    def _compiled(self, size: int) -> "_Variant":
         if size not in self._variants:
-            self._variants[size] = _Variant(self._compile_for(size), size)
+            self._variants[size] = _Variant(self._compile_for(size))
         return self._variants[size]
 
     def _finish(self, running: "deque[list[_Running]]") -> NDArray[np.float32]:
@@ -215,10 +228,10 @@ class CompiledNetwork:
 
 
 class _Variant:
-    """A network for one batch size, and its requests that have nothing to do."""
+    """A network for one batch size or any, and its requests that have nothing to do."""
 
-    def __init__(self, compiled: Any, size: int):
-        self.compiled, self.size = compiled, size
+    def __init__(self, compiled: Any):
+        self.compiled = compiled
         self.idle: list[Any] = []
 
     def start(self, arrays: list[NDArray[np.float32]]) -> "_Running":

@@ -61,40 +61,55 @@ def test_results_are_the_callers_own(ir):
     np.testing.assert_array_equal(compiled(batches()[0]), before)
 
 
-def test_batches_of_any_size(network, ir, tmp_path):
+@pytest.mark.parametrize(("by_size", "files"), [(False, 1), (True, 3)])
+def test_batches_of_any_size(network, ir, tmp_path, by_size, files):
     rng = np.random.default_rng(0)
     for cache in (None, tmp_path, tmp_path):
         compiled = Engine(cache_dir=cache).compile(ir)
+        assert not compiled._by_size
+        compiled._by_size = by_size
         for count in (3, 1, 8, 8, 5, 8, 8, 22, 3):
             batch = rng.normal(size=(count, 2, 16, 24)).astype(np.float32)
             np.testing.assert_allclose(compiled(batch), expected(network, batch), atol=1e-5)
-    assert len(list(tmp_path.iterdir())) == 3  # the first size, one, and the one that came often
+    assert len(list(tmp_path.iterdir())) == files  # by size: the first size, one, and the one that came often
 
 
-def test_networks_are_compiled_for_few_batch_sizes():
-    """The first size, one for the rest, and what comes often; never more than four."""
+def test_quantised_networks_are_compiled_by_size(ir):
+    assert Engine("int8").compile(ir)._by_size
+
+
+def recording(by_size):
+    """A network that compiles nothing, the sizes that it is compiled for, and a function: how a batch is split."""
     made = []
+    network = CompiledNetwork(made.append, by_size=by_size)
+    return network, made, lambda count: [size for _, size in network._choose(count)]
 
-    class Compiled:
-        def __init__(self, size):
-            made.append(size)
 
-    network = CompiledNetwork(Compiled)
-
-    def sizes(count):
-        return [variant.size for variant in network._choose(count)]
-
-    assert sizes(8) == [8]
+def test_quantised_networks_are_compiled_for_few_batch_sizes():
+    """The first size, one for the rest, and what comes often; never more than four."""
+    _, made, split = recording(True)
+    assert split(8) == [8]
     assert made == [8]
-    assert sizes(2) == [1, 1]
-    assert sizes(17) == [8, 8, 1]
-    assert [sizes(6) for _ in range(3)] == [[1] * 6] * 3
-    assert sizes(6) == [6]
-    assert sizes(15) == [8, 6, 1]
+    assert split(2) == [1, 1]
+    assert split(17) == [8, 8, 1]
+    assert [split(6) for _ in range(3)] == [[1] * 6] * 3
+    assert split(6) == [6]
+    assert split(15) == [8, 6, 1]
     for count in range(2, 40):
         for _ in range(5):
-            assert sum(sizes(count)) == count
+            assert sum(split(count)) == count
     assert made == [8, 1, 6, 2]
+
+
+def test_float_networks_hold_their_weights_once():
+    """Compiled for single patches as long as there are no others, then for any number."""
+    network, made, split = recording(False)
+    assert split(1) == split(1) == [1]
+    assert made == [1]
+    assert split(5) == [5]
+    assert split(1) == [1]
+    assert made == [1, 0]
+    assert list(network._variants) == [0]
 
 
 def test_inputs_are_split_together(tmp_path):
