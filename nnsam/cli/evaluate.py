@@ -13,8 +13,9 @@ object of box i of the reference.
 --profile challenge reproduces the scores (DSC, NSD) of the challenge "Segment Anything in Medical Images on Laptop"
 (CVPR 2024) with all its quirks, for comparison with published figures: labels 1 to the highest of the reference,
 tolerance 2 (mm in volumes, pixels in pictures), the spacing's axes in the file's order although arrays have them
-reversed, NSD 0 unless the case's mean DSC is above 0.2, case scores rounded to 4 digits. The standard profile is the
-correct one.
+reversed, NSD 0 unless the case's mean DSC is above 0.2, case scores rounded to 4 digits. --profile legacy reproduces
+those (DSC, ASD) that nnSAM's authors published code for: ASD in one direction and in pixels, 0 for what was missed
+altogether. The standard profile is the correct one.
 
 Example:
   nnsam evaluate -p predictions -r nnUNet_raw/Dataset101_Hearts/labelsTs --json scores.json --csv scores.csv
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="names and values of the classes (default: looked for in PRED, in REF and beside REF)",
     )
     parser.add_argument(
-        "--profile", default="standard", help="scoring rules, standard or challenge (default: %(default)s)"
+        "--profile", default="standard", help="scoring rules: standard, challenge or legacy (default: %(default)s)"
     )
     parser.add_argument(
         "--reference-key",

@@ -165,15 +165,15 @@ def _assemble(experiment: Path, protocol: Protocol, runs: Sequence[RunState], pa
 def with_legacy_rules(results: Results) -> Results:
     """Puts the empty-mask rules of the metric code published with nnSAM in the place of the standard ones.
 
-    That code (Kent0n-Li/Medical-Image-Segmentation) gives the ASD 0 where a mask is empty, and the Dice 1 where the
-    reference is: a structure that was missed altogether improves the mean ASD. Distances stay as they are; that code
-    counts pixels along one axis, which is not imitated. NSD and HD95, which it lacks, become nan.
+    That code, see :mod:`nnsam.metrics.legacy`, gives the ASD 0 where a mask is empty, and the Dice 1 where only the
+    reference is: a structure that was missed altogether improves the mean ASD. Distances stay as they are. NSD and
+    HD95, which it lacks, become nan.
     """
     scores = results.scores.copy()
     done = results.done[..., None, None]
     reference = done & results.empty_reference
     scores[..., METRICS.index("asd")][reference | (done & results.empty_prediction)] = 0
-    scores[..., METRICS.index("dice")][reference] = 100
+    scores[..., METRICS.index("dice")][reference] = 100.0 * ~results.empty_prediction[reference]
     scores[..., [METRICS.index(name) for name in METRICS if name not in LEGACY_METRICS]] = np.nan
     return replace(results, scores=scores, rules=results.rules._replace(profile=LEGACY, policy=_LEGACY_POLICY))
 
@@ -182,7 +182,7 @@ def with_legacy_rules(results: Results) -> Results:
 LEGACY_METRICS = ("dice", "asd")
 _LEGACY_POLICY = (
     "the empty-mask rules of the paper's published code on the standard scores: a total miss has Dice 0 and ASD 0; a "
-    "class that is absent from the reference has Dice 1 and ASD 0, whatever was predicted"
+    "class that is not in the reference has ASD 0, and Dice 1 if it was predicted"
 )
 
 

@@ -176,10 +176,10 @@ def _case_spacing(
     path: Path, reference: LabelMap, given: Sequence[float] | None, rules: Profile
 ) -> tuple[tuple[float, ...], str]:
     ndim = reference.values.ndim
-    if ndim == 2 and rules.pictures_in_pixels:
+    if rules.always_in_pixels or (ndim == 2 and rules.pictures_in_pixels):
         if given is not None:
-            raise InputError(f"{path} is a picture, which this profile measures in pixels; leave out --spacing.")
-        return (1.0, 1.0), "pixels"
+            raise InputError(f"This profile measures {path} in pixels; leave out --spacing.")
+        return (1.0,) * ndim, "pixels"
     if reference.spacing is not None:
         if given is not None:
             raise InputError(f"{path} holds its own spacing {reference.spacing}; leave out --spacing.")

@@ -11,6 +11,7 @@ from nnsam.errors import InputError
 from nnsam.metrics.case_masks import CaseMasks
 from nnsam.metrics.challenge import TOLERANCE, challenge_case_score, challenge_classes, challenge_scores
 from nnsam.metrics.classes import Classes
+from nnsam.metrics.legacy import legacy_scores
 from nnsam.metrics.overlap import dice
 from nnsam.metrics.surface import surface_distances
 
@@ -40,6 +41,7 @@ class Profile:
         score_names: names of the scores, in the order of the columns.
         own_classes: gives the classes of a case from its reference, whatever dataset.json says; None: no such rule.
         pictures_in_pixels: pictures are measured in pixels, whatever their spacing.
+        always_in_pixels: volumes are so, too.
         fixed_options: the options cannot be changed.
     """
 
@@ -48,6 +50,7 @@ class Profile:
     score_names: tuple[str, ...]
     own_classes: Callable[[NDArray[np.integer]], Classes] | None = None
     pictures_in_pixels: bool = False
+    always_in_pixels: bool = False
     fixed_options: bool = False
 
 
@@ -61,8 +64,8 @@ def find_profile(name: str, options: ScoringOptions) -> Profile:
         raise InputError(f"Unknown profile {name!r}; known: {', '.join(PROFILES)}.")
     if PROFILES[name].fixed_options and options != ScoringOptions():
         raise InputError(
-            f"The {name} profile has fixed rules, among them a tolerance of {TOLERANCE:g}; leave out --tolerance and "
-            "--empty, or use the standard profile."
+            f"The {name} profile has fixed rules (where it has NSD, a tolerance of {TOLERANCE:g}); leave out --tolerance "
+            "and --empty, or use the standard profile."
         )
     return PROFILES[name]
 
@@ -96,6 +99,13 @@ PROFILES: dict[str, Profile] = {
         ("DSC", "NSD"),
         own_classes=challenge_classes,
         pictures_in_pixels=True,
+        fixed_options=True,
+    ),
+    "legacy": Profile(
+        lambda case, _: legacy_scores(case),
+        mean_of_defined,
+        ("DSC", "ASD"),
+        always_in_pixels=True,
         fixed_options=True,
     ),
 }

@@ -85,7 +85,10 @@ def test_the_legacy_rules_reward_total_misses(tmp_path):
     assert np.isnan(results.scores[..., 1][missed]).all()
     assert (legacy.scores[..., 0][missed] == 0).all()
     assert (legacy.scores[..., 1][missed] == 0).all()
-    assert (legacy.scores[..., 2, 3, 0] == 100).all()
+    predicted = results.done & ~results.empty_prediction[..., 2, 3]
+    assert predicted.any()
+    assert (legacy.scores[..., 2, 3, 0][predicted] == 100).all()
+    assert (legacy.scores[..., 2, 3, 0][results.done & results.empty_prediction[..., 2, 3]] == 0).all()
     assert (legacy.scores[..., 2, 3, 1] == 0).all()
     whole = ~results.empty_prediction & ~results.empty_reference
     assert (legacy.scores[whole][:, :2] == results.scores[whole][:, :2]).all()
