@@ -64,8 +64,8 @@ def find_profile(name: str, options: ScoringOptions) -> Profile:
         raise InputError(f"Unknown profile {name!r}; known: {', '.join(PROFILES)}.")
     if PROFILES[name].fixed_options and options != ScoringOptions():
         raise InputError(
-            f"The {name} profile has fixed rules (where it has NSD, a tolerance of {TOLERANCE:g}); leave out --tolerance "
-            "and --empty, or use the standard profile."
+            f"The {name} profile has fixed rules (where it has NSD, a tolerance of {TOLERANCE:g}); leave out "
+            "--tolerance and --empty, or use the standard profile."
         )
     return PROFILES[name]
 

@@ -122,7 +122,7 @@ def test_case_scores_are_rounded():
 
 def test_options_of_the_standard_profile_are_refused():
     for options in (ScoringOptions(tolerance=1.0), ScoringOptions(empty="worst")):
-        with pytest.raises(InputError, match="fixed rules .*a tolerance of 2"):
+        with pytest.raises(InputError, match=r"fixed rules .*a tolerance of 2"):
             find_profile("challenge", options)
     assert find_profile("challenge", ScoringOptions()).fixed_options
 
