@@ -14,8 +14,8 @@ from torch import nn
 from nnsam.export.conversion import sam_input
 from nnsam.export.parity import LogitDifference, MaskAgreement
 from nnsam.export.trained_model import sam_branch
-from nnsam.runtime.openvino_import import import_openvino
-from nnsam.runtime.precision import compile_hint, cpu_precisions
+from nnsam.runtime.engine import Engine
+from nnsam.runtime.precision import cpu_precisions
 
 Run = Callable[[NDArray[np.float32], NDArray[np.float32] | None], NDArray[np.float32]]
 
@@ -62,22 +62,15 @@ def float_precisions() -> tuple[str, ...]:
 
 
 def openvino_run(files: NetworkFiles, precision: str) -> Run:
-    """Compiles files; returns a function of patch and picture that gives logits.
+    """Opens files; returns a function of patch and picture that gives logits.
 
     Args:
         files: the networks.
         precision: "f32", "bf16" or, of int8 files, "int8".
     """
-    openvino = import_openvino()
-
-    core = openvino.Core()
-    options = {"INFERENCE_PRECISION_HINT": compile_hint(precision), "PERFORMANCE_HINT": "LATENCY"}
-
-    def compiled(path: Path) -> Any:
-        return core.compile_model(str(path), "CPU", options)
-
-    unet = compiled(files.unet)
-    encoder = compiled(files.encoder) if files.encoder is not None and not files.fused else None
+    engine = Engine(precision)  # the runtime's: what is compared and timed is what will be used
+    unet = engine.compile(files.unet)
+    encoder = engine.compile(files.encoder) if files.encoder is not None and not files.fused else None
 
     def run(patch: NDArray[np.float32], picture: NDArray[np.float32] | None) -> NDArray[np.float32]:
         inputs = [patch]
@@ -85,8 +78,9 @@ def openvino_run(files: NetworkFiles, precision: str) -> Run:
             assert picture is not None
             inputs.append(picture)
         elif encoder is not None:
-            inputs.append(encoder([picture])[0])
-        return np.array(unet(inputs)[0])
+            assert picture is not None
+            inputs.append(encoder(picture))
+        return unet(*inputs)
 
     return run
 

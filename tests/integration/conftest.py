@@ -28,7 +28,7 @@ class Workplace:
             "nnUNet_n_proc_DA": "1",
             "NNSAM_HOME": str(self.root / "no_weights_here"),
             "NNSAM_OFFLINE": "1",
-            "OMP_NUM_THREADS": "2",
+            "OMP_NUM_THREADS": os.environ["OMP_NUM_THREADS"],
         }
 
     def path(self, kind: str, *parts: str) -> Path:
