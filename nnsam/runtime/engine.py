@@ -20,10 +20,12 @@ from nnsam.runtime.precision import compile_hint
 
 Inputs = Sequence[NDArray[np.float32]]
 
-# Compiling takes as long as some ten to thirty passes: a batch size has to come so often before it is worth it, ...
+# Smaller batches are no quicker than their patches one by one, ...
+_WORTHWHILE = 4
+# ... compiling takes as long as some ten to thirty passes, so that a batch size has to come so often, ...
 _COMMON = 4
 # ... and each compiled network holds the weights once more.
-_MOST_VARIANTS = 4
+_MOST_VARIANTS = 3
 _ANY = 0  # as a batch size
 
 
@@ -142,8 +144,8 @@ class CompiledNetwork:
 
     A network that is compiled for any batch size takes longer, measured on the box network (OpenVINO 2026.4, AMX): 12 %
     in bfloat16 for one patch and 4 % for eight, 35 % in int8. It is therefore compiled for single patches as long as
-    there are no others; and, with `by_size`, for the size of the first batch, for one, and for sizes that come again
-    and again, of which other batches are put together. That takes memory, which float weights have no use for.
+    batches are small; and, with `by_size`, for the size of the first batch, for one, and for sizes that come again and
+    again, of which other batches are put together. That takes memory, which float weights have no use for.
 
     Safe for several threads: each call, and each stream, has requests of its own. Its work is done outside of
     Python's lock, and a Ctrl-C takes effect between requests.
@@ -198,8 +200,8 @@ class CompiledNetwork:
         with self._lock:
             if self._by_size:
                 return self._sized(count)
-            if count == 1 and _ANY not in self._variants:
-                return [(self._compiled(1), 1)]
+            if count < _WORTHWHILE and _ANY not in self._variants:
+                return [(self._compiled(1), 1)] * count
             chosen = self._compiled(_ANY)
             self._variants.pop(1, None)  # for the memory
             return [(chosen, count)]
@@ -207,7 +209,7 @@ class CompiledNetwork:
     def _sized(self, count: int) -> list[tuple["_Variant", int]]:
         self._seen[count] += 1
         is_common = self._seen[count] >= _COMMON and len(self._variants) < _MOST_VARIANTS
-        if not self._variants or is_common:
+        if count >= _WORTHWHILE and (not self._variants or is_common):
             self._compiled(count)
         chosen = []
         for size in sorted(self._variants, reverse=True):
