@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nnsam.errors import InputError, SetupError
+from nnsam.export.stable_norm import stable_norms
 from nnsam.networks.fused_unet import FusedUNet
 from nnsam.networks.fusion import BottleneckFusion
 from nnsam.networks.sam_branch import SAMBranch
@@ -119,7 +120,12 @@ def to_openvino(module: nn.Module, shapes: Sequence[Sequence[int]], inputs: Sequ
     except ImportError as error:
         raise SetupError('OpenVINO is not installed; install it with: pip install "openvino>=2024.4"') from error
     example = tuple(torch.zeros(EXAMPLE_BATCH, *shape) for shape in shapes)
-    with torch.no_grad(), torch.autocast("cpu", enabled=False), warnings.catch_warnings():
+    with (
+        torch.no_grad(),
+        torch.autocast("cpu", enabled=False),
+        stable_norms(module),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")  # of sizes that become constants, which is what is wanted but for the batch
         try:
             # The front end reads through the decoder while it converts: the name keeps it alive.

@@ -11,6 +11,7 @@ from torch import nn
 from nnsam.errors import InputError, SetupError
 from nnsam.export.conversion import EXAMPLE_BATCH
 from nnsam.export.parity import LogitDifference
+from nnsam.export.stable_norm import stable_norms
 from nnsam.runtime.openvino_import import import_openvino
 
 # The first with layer normalisation as one operation; PyTorch's exporter of TorchScript writes up to 20.
@@ -46,7 +47,7 @@ def write_onnx(
     """
     check_onnx()
     example = tuple(torch.zeros(EXAMPLE_BATCH, *shape) for shape in shapes)
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), stable_norms(module), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of constants, and of the newer exporter, which needs one more package
         try:
             torch.onnx.export(

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from nnsam.export import stable_norm
+from nnsam.export.conversion import to_openvino
+from nnsam.export.stable_norm import row_by_row, stable_norms
+from nnsam.runtime.openvino_import import import_openvino
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 7, 5), (2, 3, 4, 6, 5)])
+@pytest.mark.parametrize("affine", [False, True])
+def test_it_is_instance_norm(shape, affine):
+    norm = (nn.InstanceNorm2d if len(shape) == 4 else nn.InstanceNorm3d)(3, affine=affine).double()
+    if affine:
+        nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
+    x = 3 + torch.randn(shape, dtype=torch.float64)
+    torch.testing.assert_close(row_by_row(x, norm.weight, norm.bias, norm.eps), norm(x))
+
+
+def test_only_large_planes_are_changed_and_only_in_the_block(monkeypatch):
+    monkeypatch.setattr(stable_norm, "LARGEST_PLANE", 36)
+    used = []
+    monkeypatch.setattr(stable_norm, "row_by_row", lambda x, *_: used.append(tuple(x.shape[2:])) or x)
+    network = nn.Sequential(nn.InstanceNorm2d(1), nn.InstanceNorm2d(1, track_running_stats=True))
+    with stable_norms(network):
+        network(torch.randn(1, 1, 6, 6)), network(torch.randn(1, 1, 6, 7))
+    network(torch.randn(1, 1, 9, 9))
+    assert used == [(6, 7)]
+    assert all("forward" not in module.__dict__ for module in network.modules())
+
+
+def relative_error(network, x):
+    model = to_openvino(network, [x.shape[1:]], ["x"], "y")
+    compiled = import_openvino().Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    with torch.no_grad():
+        expected = network.double()(x.double()).numpy()
+    network.float()
+    return np.sqrt(np.mean((compiled([x.numpy()])[0] - expected) ** 2) / np.mean(expected**2))
+
+
+def test_large_planes_are_exact_in_openvino(monkeypatch):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.InstanceNorm2d(16, affine=True)).eval()
+    x = 3 + torch.randn(1, 16, 640, 640)
+    assert relative_error(network, x) < 3e-6
+    monkeypatch.setattr(stable_norm, "LARGEST_PLANE", 640 * 640)  # OpenVINO's own way
+    assert relative_error(network, x) > 1e-5
