@@ -125,8 +125,8 @@ class _Handler(BaseHTTPRequestHandler):
         )
         while request.sent < end and not self.server.closing.is_set():
             piece = body[request.sent : min(request.sent + step, end)]
+            request.sent += len(piece)  # before the client can have it, and look here
             self.wfile.write(piece)
-            request.sent += len(piece)
             if reply.drip:
                 time.sleep(0.02)
         if reply.stall_after is not None:
