@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nnsam.bench.cpu_model import random_bundle, random_encoder, random_network
 from nnsam.bench.cpu_rows import TableRow, make_image, next_content
 from nnsam.bench.cpu_timing import Candidate, comparison, time_alternating
+from nnsam.prompts.encoding import ENCODINGS
 
 if TYPE_CHECKING:
     from nnsam.inference import BoxPredictor
@@ -67,7 +68,7 @@ def compare_box_network(
     import torch
 
     fold = bundle.manifest["networks"]["folds"][0]
-    channels = int(bundle.manifest["input"]["channels"]) + 1
+    channels = int(bundle.manifest["input"]["channels"]) + ENCODINGS[bundle.manifest["box"]["prompt"]]
     patch = np.random.default_rng(0).standard_normal(
         (1, channels, *bundle.manifest["tiling"]["patch_size"]), np.float32
     )

@@ -194,6 +194,23 @@ def test_the_box_network_is_compared_with_pytorch(tiny, monkeypatch):
     assert compare_box_network(tiny, ["f32"], 1, 1, with_pytorch=False) == []
 
 
+def test_networks_of_any_prompt_are_compared(tmp_path, monkeypatch):
+    from export.model_folders import write_model_folder
+    from inference.fakes import box_plans
+
+    from nnsam.export import measurement
+    from nnsam.export.export_model import export_model
+
+    monkeypatch.setattr(measurement, "TIMING_SECONDS", 0.0)
+    folder = write_model_folder(
+        tmp_path / "model", trainer="nnSAMBoxTrainer", plans=box_plans(prompt="ellipse"), channels=3
+    )
+    bundle = export_model(folder, tmp_path / "bundle", calibration=4)
+    assert bundle.manifest["box"]["prompt"] == "ellipse"
+    # Nothing to compare with, but the network took its five channels.
+    assert compare_box_network(bundle, ["f32"], 1, 1, with_pytorch=False) == []
+
+
 @pytest.mark.slow
 def test_the_encoder_is_compared_with_pytorch():
     found = compare_encoder([64], ["f32", "int8"], 1, 1)
