@@ -32,6 +32,7 @@ class BaselineNetwork(SegmentationNetwork):
     def __init__(self, channels: int, outputs: int, patch_size: tuple[int, int]):
         super().__init__()
         self.sam = self.level_set_head = None
+        check_monai()
         check_patch(type(self).__name__, patch_size, self.stride)
         self.network = self.build(channels, outputs, patch_size)
 
@@ -71,7 +72,7 @@ class SwinUNETR(BaselineNetwork):
     stride = 32
 
     def build(self, channels: int, outputs: int, patch_size: tuple[int, int]) -> nn.Module:
-        """Returns the network, of 24 features as in MONAI's own examples."""
+        """Returns the network, with MONAI's default of 24 features."""
         from monai.networks.nets import SwinUNETR
 
         return SwinUNETR(in_channels=channels, out_channels=outputs, feature_size=24, spatial_dims=2)

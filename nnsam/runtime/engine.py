@@ -97,26 +97,16 @@ class Engine:
         return compiled
 
     def _compile(self, path: Path, size: int, options: dict[str, Any]) -> Any:
-        model = self._read(path)
         try:
+            model = self._core.read_model(str(path))
             if size != _ANY:
                 model.reshape({port: _with_batch(port.get_partial_shape(), size) for port in model.inputs})
             return self._core.compile_model(model, "CPU", options)
         except RuntimeError as error:
-            raise self._unusable(path, error) from None
-
-    def _read(self, path: Path) -> Any:
-        """Reads a network; its weights are mapped into memory."""
-        try:
-            return self._core.read_model(str(path))
-        except RuntimeError as error:
-            raise self._unusable(path, error) from None
-
-    def _unusable(self, path: Path, error: RuntimeError) -> InputError:
-        reason = str(error).strip().splitlines()[-1]
-        return InputError(
-            f"OpenVINO {self._version} cannot use {path} ({reason}); update OpenVINO, or export the model again"
-        )
+            reason = str(error).strip().splitlines()[-1]
+            raise InputError(
+                f"OpenVINO {self._version} cannot use {path} ({reason}); update OpenVINO, or export the model again"
+            ) from None
 
     def _import(self, key: str, path: Path, options: dict[str, Any]) -> Any:
         assert self._cache is not None
@@ -208,7 +198,8 @@ class CompiledNetwork:
 
     def _sized(self, count: int) -> list[tuple["_Variant", int]]:
         self._seen[count] += 1
-        is_common = self._seen[count] >= _COMMON and len(self._variants) < _MOST_VARIANTS
+        has_room = len(self._variants.keys() | {1}) < _MOST_VARIANTS
+        is_common = self._seen[count] >= _COMMON and has_room
         if count >= _WORTHWHILE and (not self._variants or is_common):
             self._compiled(count)
         chosen = []
@@ -237,7 +228,10 @@ class _Variant:
         self.idle: list[Any] = []
 
     def start(self, arrays: list[NDArray[np.float32]]) -> "_Running":
-        request = self.idle.pop() if self.idle else self.compiled.create_infer_request()
+        try:
+            request = self.idle.pop()
+        except IndexError:  # not asked before: another thread may take the last one in between
+            request = self.compiled.create_infer_request()
         request.start_async(arrays, share_inputs=True)
         return _Running(self, request, arrays)
 

@@ -100,6 +100,12 @@ def test_quantised_networks_are_compiled_for_few_batch_sizes():
             assert sum(split(count)) == count
     assert made == [8, 1, 6]
     _, made, split = recording(True)
+    for count in (8, 16, 24, 32):  # none leaves a remainder
+        for _ in range(5):
+            split(count)
+    assert split(9)[-1] == 1
+    assert len(made) == 3
+    _, made, split = recording(True)
     assert [split(3) for _ in range(9)] == [[1, 1, 1]] * 9
     assert made == [1]
 
