@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnsam.data.atomic import atomic_file
 from nnsam.errors import InputError
+from nnsam.metrics.legacy import RULES
 
 if TYPE_CHECKING:
     from nnsam.metrics.evaluation import Evaluation
@@ -23,11 +24,7 @@ _NAMES = {"DSC": "dice"}
 _POLICIES = {
     ("standard", "nan"): "a class that is empty on one side scores Dice 0 and NSD 0 and has no ASD and HD95; one that "
     "is empty on both sides has no score",
-    (
-        "legacy",
-        "nan",
-    ): "a total miss has Dice 0 and ASD 0; a class that is not in the reference has ASD 0, and Dice 1 if "
-    "it was predicted; ASD from prediction to reference only",
+    ("legacy", "nan"): RULES,
 }
 _REMOVE = "restore it, or remove it and run `nnsam fewshot run` again, which makes it again"
 

@@ -12,6 +12,12 @@ from nnsam.metrics.case_masks import CaseMasks
 from nnsam.metrics.masks import Mask
 from nnsam.metrics.overlap import dice
 
+#: What empty masks and distances mean here, for the reader of scores.
+RULES = (
+    "a total miss has Dice 0 and ASD 0; a class that is not in the reference has ASD 0, and Dice 1 if it was predicted "
+    "(else 0); ASD from prediction to reference only"
+)
+
 
 def legacy_scores(case: CaseMasks) -> dict[str, dict[str, float]]:
     """Scores every class of a case: DSC in 0..1 and ASD in pixels, never nan."""

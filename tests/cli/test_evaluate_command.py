@@ -41,6 +41,13 @@ def test_table_names_classes_units_and_policy(predictions, dataset, capsys):
     assert "Empty on one side: 1 " in output
 
 
+def test_the_legacy_profile_tells_its_own_rules(predictions, dataset, capsys):
+    assert evaluate("-p", predictions, "-r", dataset / "labelsTs", "--profile", "legacy") == 0
+    output = capsys.readouterr().out
+    assert "total miss has Dice 0 and ASD 0" in output
+    assert "NSD" not in output
+
+
 def test_table_has_millimetres_and_the_other_policy(predictions, dataset, capsys):
     options = ("--spacing", "0.5,0.5", "--tolerance", "1", "--empty", "worst")
     assert evaluate("-p", predictions, "-r", dataset / "labelsTs", *options) == 0
