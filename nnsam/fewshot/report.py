@@ -61,6 +61,8 @@ class ReportOptions:
             raise InputError(
                 f"the legacy profile has {' and '.join(LEGACY_METRICS)} only; ask for one of these metrics"
             )
+        if self.profile == "legacy" and self.validation:
+            raise InputError("the validation cases have no scores of the legacy profile; leave out --validation")
         if self.overlays < 0:
             raise InputError(f"--overlays is {self.overlays}; expected 0 or more cases")
 
@@ -108,8 +110,8 @@ def write_report(
 def _write(results: Results, reference: str | None, options: ReportOptions, folder: Path) -> TableNumbers:
     figures = folder / FIGURES
     figures.mkdir()
-    legacy = legacy_results(results)
-    main = legacy if options.profile == "legacy" else results
+    legacy = legacy_results(results) if results.part == "test" else None
+    main = legacy if legacy is not None and options.profile == "legacy" else results
     metrics = [metric for metric in options.metrics if main is results or metric in LEGACY_METRICS]
     overall = overall_numbers(main, metrics, reference)
     by_structure = {metric: structure_numbers(main, metric, reference) for metric in metrics}
@@ -121,7 +123,7 @@ def _write(results: Results, reference: str | None, options: ReportOptions, fold
         blocks += [Heading(2, f"{METRIC_NAMES[metric]} by structure"), *structure_tables(main, numbers)]
         blocks.append(draw_structures(main, numbers, metric, figures))
     blocks += _pictures(results, reference, options.overlays, figures)
-    if main is results:
+    if legacy is not None and main is results:
         comparison = overall_numbers(legacy, [name for name in metrics if name in LEGACY_METRICS], None)
         blocks += _legacy(legacy, comparison)
         tables.append((legacy, comparison))

@@ -1,5 +1,6 @@
 """Learning curves: score over number of training cases, with intervals and single trainings."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,9 +137,15 @@ def _caption(results: Results) -> str:
     return " ".join([*parts, random_note(results)]).strip()
 
 
-def add_random_note(figure: "Figure", results: Results) -> None:
-    """Writes what the mark of methods with random SAM weights means into the lower left corner, if there are any."""
-    if random_note(results):
+def add_random_note(figure: "Figure", results: Results, methods: Sequence[str] | None = None) -> None:
+    """Writes into the lower left corner what the mark of methods with random SAM weights means, if one of them has it.
+
+    Args:
+        figure: to write on.
+        results: the study's.
+        methods: those on the figure; None for all.
+    """
+    if random_note(results, methods):
         figure.text(0.005, 0.06 / figure.get_figheight(), f"{RANDOM_MARK} random SAM weights", fontsize=7)
 
 

@@ -56,7 +56,7 @@ def draw_overlays(results: Results, reference: str | None, size: int, count: int
     caption = (
         f"{size} training cases, seed {seed} (the lowest one that most methods have finished). Cases at the "
         f"{percentiles}th percentile of the Dice of {ranking}, mean over structures; they were not chosen by eye. "
-        f"Filled: prediction, line: reference. {random_note(results)}"
+        f"Filled: prediction, line: reference. {random_note(results, methods)}"
     )
     names = ", ".join(methods)
     return Picture(path, caption.strip(), f"Segmentations of {len(chosen)} cases by {names}, beside the reference.")
@@ -116,7 +116,7 @@ def _draw(results: Results, methods: list[str], size: int, seed: int, chosen: di
     if patches:
         figure.legend(handles=patches, loc="lower center", ncols=min(8, len(patches)), fontsize=8, frameon=False)
     title = f"{size} training cases, seed {seed}; filled: prediction, line: reference; D: Dice (%)"
-    add_random_note(figure, results)
+    add_random_note(figure, results, methods)
     figure.text(0.5, 1 - 0.12 / total, title, ha="center", va="center", fontsize=9)
     return figure
 

@@ -1,5 +1,7 @@
 """Names, units and marks that tables, figures and text share."""
 
+from collections.abc import Sequence
+
 from nnsam.errors import InputError
 from nnsam.fewshot.report_runs import has_random_sam
 from nnsam.fewshot.results import STOCK_METHODS, Results
@@ -30,10 +32,10 @@ def random_runs(results: Results, method: str) -> list[str]:
     return [str(run.key) for run in results.runs if run.key.method == method and has_random_sam(run)]
 
 
-def random_note(results: Results) -> str:
-    """What the mark means and whom it concerns; empty if nobody."""
+def random_note(results: Results, methods: Sequence[str] | None = None) -> str:
+    """What the mark means and whom of some methods (None: of all) it concerns; empty if nobody."""
     parts = []
-    for method in results.methods:
+    for method in results.methods if methods is None else methods:
         marked, all_runs = random_runs(results, method), [run for run in results.runs if run.key.method == method]
         if not marked:
             continue

@@ -1,7 +1,7 @@
 """All scores of a study in arrays, checked: what the report's tables and figures are made of."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ from nnsam.fewshot.run_state import DONE, RunState
 
 # nnU-Net itself, by its own name or as the trainer that takes a budget by its name.
 STOCK_METHODS = ("nnUNetTrainer", "nnSAMBaselineTrainer")
+# The paper's metrics.
+LEGACY_METRICS = ("dice", "asd")
 # (test or validation, profile) -> file of scores, see nnsam.fewshot.scoring.
 _FILES = {
     ("test", STANDARD): "scores.json",
@@ -117,12 +119,11 @@ def read_results(experiment: str | Path, *, validation: bool = False, allow_mixe
 def legacy_results(results: Results) -> Results:
     """The same runs by the profile "legacy", the paper's published metric code, for comparison only.
 
-    Scores come from the runs' files; where they have none of this profile, see `with_legacy_rules`.
+    Raises:
+        InputError: validation cases, which are scored by the standard profile alone; or a run lacks these scores.
     """
-    name = _FILES.get((results.part, LEGACY))
-    finished = [run for run in results.runs if run.state == DONE]
-    if name is None or not all((run.key.folder(results.folder) / name).is_file() for run in finished):
-        return with_legacy_rules(results)
+    if (results.part, LEGACY) not in _FILES:
+        raise InputError(f"the {results.part} cases have no scores of the legacy profile; only the test cases have")
     return _assemble(results.folder, results.protocol, results.runs, results.part, LEGACY)
 
 
@@ -160,30 +161,6 @@ def _assemble(experiment: Path, protocol: Protocol, runs: Sequence[RunState], pa
         experiment, protocol, part, rules, methods, cases, patients, structures,
         values, references, empty_prediction, done, tuple(runs),
     )  # fmt: skip
-
-
-def with_legacy_rules(results: Results) -> Results:
-    """Puts the empty-mask rules of the metric code published with nnSAM in the place of the standard ones.
-
-    That code, see :mod:`nnsam.metrics.legacy`, gives the ASD 0 where a mask is empty, and the Dice 1 where only the
-    reference is: a structure that was missed altogether improves the mean ASD. Distances stay as they are. NSD and
-    HD95, which it lacks, become nan.
-    """
-    scores = results.scores.copy()
-    done = results.done[..., None, None]
-    reference = done & results.empty_reference
-    scores[..., METRICS.index("asd")][reference | (done & results.empty_prediction)] = 0
-    scores[..., METRICS.index("dice")][reference] = 100.0 * ~results.empty_prediction[reference]
-    scores[..., [METRICS.index(name) for name in METRICS if name not in LEGACY_METRICS]] = np.nan
-    return replace(results, scores=scores, rules=results.rules._replace(profile=LEGACY, policy=_LEGACY_POLICY))
-
-
-# The paper's metrics.
-LEGACY_METRICS = ("dice", "asd")
-_LEGACY_POLICY = (
-    "the empty-mask rules of the paper's published code on the standard scores: a total miss has Dice 0 and ASD 0; a "
-    "class that is not in the reference has ASD 0, and Dice 1 if it was predicted"
-)
 
 
 def _order(method: str) -> tuple[bool, bool, str]:

@@ -12,6 +12,7 @@ from nnsam.fewshot.run_key import RunKey
 from nnsam.fewshot.run_state import RunState
 from nnsam.fewshot.scoring import hash_results
 from nnsam.fewshot.splits import draw_subsets
+from nnsam.metrics.legacy import RULES as LEGACY_RULES
 
 STRUCTURES = ("LV", "RV", "LA", "RA", "Myo")
 VERSIONS = {"python": "3.11.9", "nnsam": "0.4.0", "nnunetv2": "2.8.1", "torch": "2.8.0"}
@@ -134,9 +135,25 @@ def make_run(folder, protocol, method, size, seed, level, *, absent=None, state=
 
             entries = make_scores(cases, structures, level, generator, absent=absent if part == "predictions" else None)
             write_scores(run / file, entries, masks)
+            if part == "predictions":
+                legacy = {"profile": "legacy", "unit": "px", "policy": LEGACY_RULES, "nsd_tolerance": None}
+                write_scores(run / "scores_legacy.json", legacy_entries(entries), masks, **legacy)
         record.results = hash_results(run)
     record.write(folder)
     return run
+
+
+def legacy_entries(entries):
+    """The entries of scores_legacy.json that belong to those of scores.json."""
+
+    def legacy(entry):
+        share, distance = entry["dice"], entry["asd"]
+        if entry["empty_reference"] or entry["empty_prediction"]:
+            share, distance = float(not entry["empty_prediction"]), 0.0
+        empty = {name: entry[name] for name in ("empty_reference", "empty_prediction")}
+        return {"dice": share, "asd": distance, **empty}
+
+    return {case: {name: legacy(entry) for name, entry in by_name.items()} for case, by_name in entries.items()}
 
 
 def write_scores(path, entries, masks, **changes):

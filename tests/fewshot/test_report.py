@@ -102,7 +102,8 @@ def test_every_number_is_in_the_csv(report):
     assert len([row for row in standard if row["kind"] == "training"]) == 16 * 4 * (1 + 5)
     assert {row["metric"] for row in rows if row["profile"] == "legacy"} == {"dice", "asd"}
     assert {row["method"] for row in rows if row["random_sam_weights"] == "1"} == {"nnSAMTrainer"}
-    assert {row["unit"] for row in rows} == {"%", "mm"}
+    assert {row["unit"] for row in standard} == {"%", "mm"}
+    assert {row["unit"] for row in rows if row["profile"] == "legacy"} == {"%", "px"}
     for place, cell in report.overall.cells.items():
         (row,) = (
             row
@@ -194,6 +195,7 @@ def test_distances_in_pixels_are_said_to_be(tmp_path):
         ({"metrics": ("dice", "dice")}, "expected one or several of dice"),
         ({"profile": "challenge"}, "is unknown; expected standard or legacy"),
         ({"profile": "legacy", "metrics": ("nsd",)}, "has dice and asd only"),
+        ({"profile": "legacy", "validation": True}, "no scores of the legacy profile; leave out --validation"),
         ({"overlays": -1}, "expected 0 or more"),
     ],
 )

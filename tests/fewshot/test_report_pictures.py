@@ -50,6 +50,14 @@ def test_a_picture_says_its_rule_and_changes_with_the_predictions(study, tmp_pat
         assert np.abs(np.asarray(image.convert("RGB")).astype(int) - before).max() > 50
 
 
+def test_random_weights_are_noted_only_where_a_pictured_method_has_them(tmp_path):
+    make_study(tmp_path, skip={("nnSAMTrainer", 4, seed) for seed in range(3)})
+    results = read_results(tmp_path)
+    captions = {size: draw_overlays(results, None, size, 1, tmp_path).caption for size in (4, 8)}
+    assert "random weights" not in captions[4]
+    assert "random weights" in captions[8]
+
+
 def test_without_label_maps_or_runs_nothing_is_drawn(tmp_path):
     make_study(tmp_path, methods={"unet": 0.5}, predictions=False, skip={("unet", 8, seed) for seed in range(3)})
     results = read_results(tmp_path)

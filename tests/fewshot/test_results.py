@@ -95,18 +95,29 @@ def test_the_legacy_rules_reward_total_misses(tmp_path):
     assert legacy.rules.profile == "legacy"
 
 
-def test_legacy_scores_are_taken_from_files_where_all_runs_have_them(study):
-    for run in study.glob("runs/*/*"):
-        content = json.loads((run / "scores.json").read_text())
-        content |= {"profile": "legacy", "unit": "px"}
+def test_legacy_scores_come_from_the_runs_own_files(study):
+    def same_for_all(content):
         for case in content["cases"].values():
             for entry in case.values():
                 entry |= {"dice": 0.5, "asd": 7.0}
-        (run / "scores_legacy.json").write_text(json.dumps(content))
+
+    for run in study.glob("runs/*/*"):
+        edit(run, same_for_all, "scores_legacy.json")
     legacy = legacy_results(read_results(study))
     assert legacy.rules.unit == "px"
     assert (legacy.scores[..., 0] == 50).all()
     assert (legacy.scores[..., 1] == 7).all()
+
+
+def test_missing_legacy_scores_are_told(study):
+    next(iter(study.glob("runs/*/*"))).joinpath("scores_legacy.json").unlink()
+    with pytest.raises(InputError, match=r"scores_legacy.json is missing, and the run is said to be finished"):
+        legacy_results(read_results(study))
+
+
+def test_validation_cases_have_no_legacy_scores(study):
+    with pytest.raises(InputError, match="the validation cases have no scores of the legacy profile"):
+        legacy_results(read_results(study, validation=True))
 
 
 def test_the_mean_over_structures_leaves_out_what_is_undefined():
