@@ -40,7 +40,7 @@ class TinyUNet(nn.Module):
         fine = self.fine(image)
         coarse = self.coarse(functional.max_pool2d(fine, 4))
         features = self.up(torch.cat((fine, functional.interpolate(coarse, scale_factor=4.0, mode="bilinear")), dim=1))
-        return self.segmentation(features), torch.tanh(self.level_sets(features))
+        return self.segmentation(features), self.level_sets(features)
 
 
 images, labels = zip(*(make_phantom(seed, size=(64, 64)) for seed in range(8)), strict=True)

@@ -45,7 +45,7 @@ class nnSAMTrainer(nnUNetTrainer):
         use_sam: build the SAM branch.
         random_encoder: the branch keeps random weights on purpose (a control).
         use_level_sets: build the level-set head and its loss.
-        band: the level sets are tanh(distance / band), in pixels.
+        band: the true level sets are tanh(distance / band), in pixels.
         level_set_weight: weight w1 of the regression of level sets.
         curvature_weight: weight w2 of the curvature term.
         curvature_warmup: share of the epochs over which w2 grows linearly from 0.
