@@ -54,18 +54,25 @@ class SegmentationAndLevelSetLoss(nn.Module):
         segmentation = self.segmentation_loss(output[:-1], target[:-1])
         terms = self.level_set_loss(output[-1], target[-1])
         total = segmentation + terms.total
-        self._record(segmentation=segmentation, level_set=terms.regression, curvature=terms.curvature)
+        self._record(
+            segmentation=segmentation, level_set=terms.regression, curvature=terms.curvature, constant=terms.constant
+        )
         return total
 
     def pop_means(self) -> dict[str, float]:
         """Returns the unweighted means since the last call and starts anew; empty if there was no forward pass.
 
-        Keys: ``segmentation`` (nnU-Net's loss), ``level_set`` (regression), ``curvature`` (1/pixel).
+        Keys: ``segmentation`` (nnU-Net's loss), ``level_set`` (regression), ``curvature`` (1/pixel), and
+        ``level_set_share``, the regression divided by that of the constant 1: a head that has learnt nothing has 1. It
+        is left out where the targets are this constant, too.
         """
         means: dict[str, float] = {}
         if self._count:
             values = (torch.stack(list(self._sums.values())) / self._count).tolist()  # one synchronisation
             means = dict(zip(self._sums, values, strict=True))
+            constant = means.pop("constant")
+            if constant > 0:
+                means["level_set_share"] = means["level_set"] / constant
         self._sums, self._count = {}, 0
         return means
 

@@ -48,11 +48,14 @@ class LevelSetTerms(NamedTuple):
         total: Scalar with gradient.
         regression: Scalar, detached.
         curvature: Scalar, detached, 1/pixel.
+        constant: Scalar: the regression loss of a prediction that is 1 everywhere, far outside. One that has learnt
+            nothing but this is not below it.
     """
 
     total: Tensor
     regression: Tensor
     curvature: Tensor
+    constant: Tensor
 
 
 def regression_loss(phi_hat: Tensor, phi: Tensor, *, beta: float = 0.1) -> Tensor:
@@ -218,4 +221,5 @@ class LevelSetLoss(nn.Module):
             spacing=self.spacing,
         )
         total = self.regression_weight * regression + self.curvature_scale * self.curvature_weight * bend
-        return LevelSetTerms(total, regression.detach(), bend.detach())
+        constant = regression_loss(torch.ones_like(phi), phi, beta=self.beta)
+        return LevelSetTerms(total, regression.detach(), bend.detach(), constant)

@@ -30,6 +30,9 @@ from nnsam.training.encoder_weights import WEIGHTS_RECORD, fill_encoder, record_
 from nnsam.training.level_set_target import AppendSignedDistance
 from nnsam.training.loss_history import LossHistory
 
+# Share of a constant's loss from which on a level-set head counts as one that has learnt nothing.
+UNLEARNT_SHARE = 0.95
+
 
 class nnSAMTrainer(nnUNetTrainer):
     """The full method: frozen MobileSAM encoder, fusion at the bottleneck, level-set head with curvature loss.
@@ -93,6 +96,7 @@ class nnSAMTrainer(nnUNetTrainer):
         self._encoder_from_checkpoint = False
         self._acceleration: CPUAcceleration | None = None
         self._history: LossHistory | None = None
+        self._train_parts: dict[str, float] = {}
         super().__init__(plans, configuration, fold, dataset_json, device)
         if self.epochs:
             self.num_epochs = self.epochs
@@ -270,6 +274,16 @@ class nnSAMTrainer(nnUNetTrainer):
             validation_parts = self._log_parts("val")
             if self.local_rank == 0 and self._history is not None:
                 self._history.add(self.current_epoch, self._train_parts, validation_parts)
+
+    def on_train_end(self) -> None:
+        """Says so where the level-set head has learnt nothing."""
+        super().on_train_end()
+        share = self._train_parts.get("level_set_share", 0.0)
+        if share > UNLEARNT_SHARE:
+            self.print_to_log_file(
+                f"WARNING: the level-set head has learnt nothing: its loss is {share:.2f} of what the constant 1 has. "
+                "The segmentation is as without it; train longer, or look at the weights of its loss"
+            )
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Validates in float32, as nnUNetv2_predict computes."""

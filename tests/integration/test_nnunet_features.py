@@ -30,7 +30,7 @@ def test_training_writes_what_nnunet_writes_and_the_loss_parts(trained):
     assert list((fold / "validation").glob("*.npz")), "--npz writes probabilities"
     epochs = json.loads((fold / "loss_parts.json").read_text())
     assert [entry["epoch"] for entry in epochs] == [0, 1]
-    assert set(epochs[0]["train"]) == {"segmentation", "level_set", "curvature"}
+    assert set(epochs[0]["train"]) == {"segmentation", "level_set", "curvature", "level_set_share"}
     assert np.isfinite([*epochs[1]["train"].values(), *epochs[1]["validation"].values()]).all()
 
 

@@ -5,7 +5,7 @@ import torch
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from torch import nn
 
-from nnsam.losses import LevelSetLoss, SegmentationAndLevelSetLoss
+from nnsam.losses import LevelSetLoss, SegmentationAndLevelSetLoss, regression_loss
 
 
 def segmentation_loss(weights=(1.0, 0.5)):
@@ -42,7 +42,7 @@ def test_lists_are_left_as_they_were():
 def test_means_of_the_parts_are_kept_until_popped():
     loss = SegmentationAndLevelSetLoss(segmentation_loss(), LevelSetLoss())
     assert loss.pop_means() == {}
-    expected = {"segmentation": [], "level_set": [], "curvature": []}
+    expected = {"segmentation": [], "level_set": [], "curvature": [], "constant": []}
     for seed in range(3):
         output, target = batch(seed)
         loss(output, target)
@@ -50,8 +50,11 @@ def test_means_of_the_parts_are_kept_until_popped():
         expected["segmentation"].append(segmentation_loss()(output[:-1], target[:-1]).item())
         expected["level_set"].append(terms.regression.item())
         expected["curvature"].append(terms.curvature.item())
+        expected["constant"].append(regression_loss(torch.ones_like(target[-1]), target[-1]).item())
     means = loss.pop_means()
-    assert means == pytest.approx({name: sum(values) / 3 for name, values in expected.items()}, rel=1e-6)
+    expected = {name: sum(values) / 3 for name, values in expected.items()}
+    expected["level_set_share"] = expected["level_set"] / expected.pop("constant")
+    assert means == pytest.approx(expected, rel=1e-6)
     assert all(type(value) is float for value in means.values())
     assert loss.pop_means() == {}
 

@@ -71,7 +71,8 @@ def test_dice_helper_tells_shapes_apart():
 def test_equal_maps_cost_nothing(mask):
     phi = target_of(mask)[None, None]
     terms = LevelSetLoss()(phi, phi)
-    assert [term.item() for term in terms] == [0, 0, 0]
+    assert (terms.total.item(), terms.regression.item(), terms.curvature.item()) == (0, 0, 0)
+    assert terms.constant.item() == regression_loss(torch.ones_like(phi), phi).item()
 
 
 def test_total_is_the_weighted_sum_and_the_parts_are_for_the_log():

@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from training.toy import create, set_up
 
 from nnsam.training.trainer_names import trainer_class
@@ -50,6 +51,20 @@ def test_without_level_sets_output_target_and_loss_are_nnunets(make_trainer, off
 
 def test_a_loss_part_is_not_carried_from_validation_into_the_next_epoch(trained):
     assert trained.trainer.loss.pop_means() == {}
+
+
+def test_a_level_set_head_that_learnt_nothing_is_told(make_trainer):
+    trainer = make_trainer("nnSAMLevelSetOnlyTrainer_1epochs_1iters")
+    trainer.on_train_start()
+    said = []
+    trainer.print_to_log_file = lambda *words, **_: said.append(" ".join(map(str, words)))
+    for share, warned in ((1.0, True), (0.3, False)):
+        said.clear()
+        trainer._train_parts = {"level_set_share": share}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(nnUNetTrainer, "on_train_end", lambda self: None)
+            trainer.on_train_end()
+        assert any("learnt nothing: its loss is 1.00" in line for line in said) == warned
 
 
 def trained_weights(toy, results, seed: int | None) -> dict[str, torch.Tensor]:
