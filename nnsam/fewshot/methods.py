@@ -6,6 +6,8 @@ bfloat16 on CPUs that do, as the others). The paper's other methods are trainers
 schedule and a network of MONAI, see :mod:`nnsam.training.baseline_trainers`.
 """
 
+import io
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
@@ -142,6 +144,7 @@ def _nnunet_finds(name: str) -> bool:
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
     try:
-        return recursive_find_trainer_class_by_name(name) is not None
+        with redirect_stdout(io.StringIO()):  # it tells where it looks
+            return recursive_find_trainer_class_by_name(name) is not None
     except RuntimeError:  # nnU-Net's way to say no
         return False

@@ -48,6 +48,12 @@ def test_unknown_methods_list_the_known_ones(name, monkeypatch):
         find_method(name)
 
 
+def test_nnunets_search_is_not_printed(capsys):
+    with pytest.raises(InputError, match="the method 'nnUNetTrainerr' is unknown"):
+        find_method("nnUNetTrainerr")
+    assert capsys.readouterr().out == ""
+
+
 def test_other_trainers_of_nnunet_have_their_own_budget(monkeypatch):
     asked = []
     monkeypatch.setattr(methods, "_nnunet_finds", lambda name: asked.append(name) or name == "nnUNetTrainer_5epochs")
