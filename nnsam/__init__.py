@@ -3,4 +3,4 @@
 This module is imported at every interpreter start (see :mod:`nnsam._autoload`), so it imports nothing.
 """
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0.dev1"

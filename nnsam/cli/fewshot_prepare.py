@@ -168,5 +168,5 @@ def _print(prepared: "Prepared") -> None:
     lines.append(f"nnU-Net plans from {source}: {prepared.options.note}.")
     state = "" if prepared.is_new else " (was there already, unchanged)"
     lines.append(f"{prepared.folder}: {len(protocol.subsets)} subsets, protocol {protocol.digest[:12]}{state}.")
-    lines.append(f"Next: nnsam fewshot run {prepared.folder}")
+    lines.append(f"Next: nnsam fewshot run {prepared.folder} --methods ...")
     console.print("\n".join(lines), markup=False, soft_wrap=True)

@@ -147,6 +147,8 @@ class _Run:
             with self._timed("train"):
                 model.train(self.options)
         self.state.sam_weights = model.sam_weights
+        if model.warning and model.warning not in self.state.note:
+            self.state.note = "; ".join(filter(None, (self.state.note, f"WARNING: {model.warning}")))
         for part in (TEST, *([VALIDATION] if self.options.score_validation else [])):
             if not (self.folder / part).is_dir():
                 self.state.enter(PREDICTING, self.experiment)

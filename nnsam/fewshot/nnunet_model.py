@@ -11,6 +11,7 @@ from nnsam.errors import InputError
 from nnsam.fewshot import layout
 from nnsam.fewshot.nnunet_process import run_guarded
 from nnsam.fewshot.run_options import RunOptions
+from nnsam.training.loss_history import unlearnt_level_sets
 
 FINAL = "checkpoint_final.pth"
 _CHECKPOINTS = (FINAL, "checkpoint_latest.pth", "checkpoint_best.pth")
@@ -53,6 +54,11 @@ class NnunetModel:
         """What nnSAM's trainer recorded of its encoder's weights; None without an encoder."""
         path = self.folder / "fold_0" / "sam_weights.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    @property
+    def warning(self) -> str:
+        """What the training's own record warns of; empty for nothing."""
+        return "its level-set head learnt nothing" if unlearnt_level_sets(self._fold) else ""
 
     def check_new(self) -> None:
         """Raises InputError where there is a training that no run has made."""

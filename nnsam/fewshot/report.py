@@ -110,7 +110,8 @@ def write_report(
 def _write(results: Results, reference: str | None, options: ReportOptions, folder: Path) -> TableNumbers:
     figures = folder / FIGURES
     figures.mkdir()
-    legacy = legacy_results(results) if results.part == "test" else None
+    asked = set(options.metrics) & set(LEGACY_METRICS)
+    legacy = legacy_results(results) if asked and results.part == "test" else None
     main = legacy if legacy is not None and options.profile == "legacy" else results
     metrics = [metric for metric in options.metrics if main is results or metric in LEGACY_METRICS]
     overall = overall_numbers(main, metrics, reference)

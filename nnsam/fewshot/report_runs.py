@@ -41,7 +41,7 @@ def read_runs(experiment: Path, protocol: Protocol) -> list[RunState]:
             check_results(path.parent, run.results)
         runs.append(run)
     if not runs:
-        raise InputError(f"{experiment} holds no runs; start them with `nnsam fewshot run {experiment}`")
+        raise InputError(f"{experiment} holds no runs; start them with `nnsam fewshot run {experiment} --methods ...`")
     return sorted(runs, key=lambda run: run.key)
 
 

@@ -112,7 +112,8 @@ def read_results(experiment: str | Path, *, validation: bool = False, allow_mixe
         raise InputError(f"none of the {len(runs)} runs of {experiment} is finished ({states}); run them first")
     check_alike(finished, allow_mixed_versions=allow_mixed_versions)
     if validation:
-        _check_validated(experiment, finished)
+        how = " if it is given --score-validation; or leave out --validation"
+        _check_scored(experiment, finished, _FILES["validation", STANDARD], "scores of the validation cases", how)
     return _assemble(experiment, protocol, runs, "validation" if validation else "test", STANDARD)
 
 
@@ -124,16 +125,17 @@ def legacy_results(results: Results) -> Results:
     """
     if (results.part, LEGACY) not in _FILES:
         raise InputError(f"the {results.part} cases have no scores of the legacy profile; only the test cases have")
+    finished = [run for run in results.runs if run.state == DONE]
+    _check_scored(results.folder, finished, _FILES[results.part, LEGACY], "legacy scores", "")
     return _assemble(results.folder, results.protocol, results.runs, results.part, LEGACY)
 
 
-def _check_validated(experiment: Path, finished: Sequence[RunState]) -> None:
-    name = _FILES["validation", STANDARD]
+def _check_scored(experiment: Path, finished: Sequence[RunState], name: str, what: str, how: str) -> None:
     without = [run for run in finished if not (run.key.folder(experiment) / name).is_file()]
     if without:
         raise InputError(
-            f"{len(without)} of {len(finished)} finished runs have no scores of the validation cases "
-            f"({without[0].key}); call `nnsam fewshot run` again with --score-validation, or leave out --validation"
+            f"{len(without)} of {len(finished)} finished runs have no {what} ({without[0].key}); call `nnsam fewshot "
+            f"run` again, which makes them{how}"
         )
 
 

@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from nnsam.losses.level_set import LevelSetLoss
 
+# Regression loss of a constant below which targets have no boundaries worth the name.
+_NEARLY_CONSTANT = 1e-3
+
 
 class SegmentationAndLevelSetLoss(nn.Module):
     """Sum of a segmentation loss on all elements but the last, and a level-set loss on the last.
@@ -63,15 +66,15 @@ class SegmentationAndLevelSetLoss(nn.Module):
         """Returns the unweighted means since the last call and starts anew; empty if there was no forward pass.
 
         Keys: ``segmentation`` (nnU-Net's loss), ``level_set`` (regression), ``curvature`` (1/pixel), and
-        ``level_set_share``, the regression divided by that of the constant 1: a head that has learnt nothing has 1. It
-        is left out where the targets are this constant, too.
+        ``level_set_share``, the regression divided by what it were if each class's map were its own mean everywhere:
+        a head that has learnt nothing but a constant has 1. It is left out where the targets are nearly constant.
         """
         means: dict[str, float] = {}
         if self._count:
             values = (torch.stack(list(self._sums.values())) / self._count).tolist()  # one synchronisation
             means = dict(zip(self._sums, values, strict=True))
             constant = means.pop("constant")
-            if constant > 0:
+            if not constant < _NEARLY_CONSTANT:  # also NaN, which has to be seen
                 means["level_set_share"] = means["level_set"] / constant
         self._sums, self._count = {}, 0
         return means

@@ -1,8 +1,8 @@
 """Level-set loss: regression of the squashed signed distance, and agreement of curvature beside the boundary.
 
 Most pixels of a patch lie far from a structure, where its level set is a constant. The regression therefore gives the
-pixels near a boundary and the far ones half the weight each, however few the near ones are; a plain mean lets a small
-structure's level set stay at that constant for long.
+pixels near a boundary (over all classes of a batch together) half of the weight, unless they are very few; with a plain
+mean a small structure's level set stays at that constant for long.
 
 Source: nnSAM v3 (arXiv 2309.16967v3), which supervises shape through a level set and its curvature. The paper leaves
 numerics open; these are ours.
@@ -39,6 +39,8 @@ from nnsam.geometry.signed_distance import BAND
 _FLAT_SHARE = 0.03
 #: Squashed distance up to which a pixel is near a boundary: that of two bands.
 _NEAR = math.tanh(2)
+#: Share of near pixels below which they have less than half of the weight, so that no single one has much.
+_RARE = 0.001
 
 
 class LevelSetTerms(NamedTuple):
@@ -48,8 +50,8 @@ class LevelSetTerms(NamedTuple):
         total: Scalar with gradient.
         regression: Scalar, detached.
         curvature: Scalar, detached, 1/pixel.
-        constant: Scalar: the regression loss of a prediction that is 1 everywhere, far outside. One that has learnt
-            nothing but this is not below it.
+        constant: Scalar, detached: the regression loss where each class's map were its own mean everywhere. A head
+            that has learnt nothing but a constant is not below it.
     """
 
     total: Tensor
@@ -61,8 +63,9 @@ class LevelSetTerms(NamedTuple):
 def regression_loss(phi_hat: Tensor, phi: Tensor, *, beta: float = 0.1) -> Tensor:
     """Computes the mean smooth-L1 difference, half of it from the pixels near a boundary, half from those far away.
 
-    Near are those within two bands, ``|phi| < tanh(2)``. Where there are only near or only far ones, all of the mean
-    is theirs. Pixels without a target do not count.
+    Near are those within two bands, ``|phi| < tanh(2)``; all maps are taken together. The near ones' weight falls from
+    a half to 0 where they are less than 0.1 % of the pixels, and is 1 where there are no others. Pixels without a
+    target do not count, whatever is predicted there.
 
     Args:
         phi_hat: Predicted level set, shape (..., H, W), in the units of `phi`.
@@ -81,14 +84,16 @@ def regression_loss(phi_hat: Tensor, phi: Tensor, *, beta: float = 0.1) -> Tenso
     """
     phi_hat, phi = _matched(phi_hat, phi)
     known = ~torch.isnan(phi)
-    # The prediction stands in for an unknown target: the difference and its gradient are 0 there.
-    difference = functional.smooth_l1_loss(
-        phi_hat, torch.where(known, phi, phi_hat.detach()), beta=beta, reduction="none"
-    )
+    # Both are 0 where the target is unknown: neither the difference nor its gradient sees the prediction.
+    phi_hat, phi = torch.where(known, phi_hat, 0), torch.where(known, phi, 0)
+    difference = functional.smooth_l1_loss(phi_hat, phi, beta=beta, reduction="none")
     near = known & (phi.abs() < _NEAR)
-    counts = torch.stack((near.sum(), (known & ~near).sum()))
-    sums = torch.stack(((difference * near).sum(), (difference * (known & ~near)).sum()))
-    return (sums / counts.clamp(min=1)).sum() / counts.count_nonzero().clamp(min=1)
+    far = known & ~near
+    counts = near.sum(), far.sum()
+    means = [(difference * part).sum() / count.clamp(min=1) for part, count in zip((near, far), counts, strict=True)]
+    share = 0.5 * (counts[0] / (_RARE * sum(counts)).clamp(min=1)).clamp(max=1)
+    share = torch.where(counts[1] > 0, share, 1.0)
+    return share * means[0] + (1 - share) * means[1]
 
 
 def curvature_loss(
@@ -209,7 +214,10 @@ class LevelSetLoss(nn.Module):
         self.spacing = None if spacing is None else tuple(spacing)
 
     def forward(self, phi_hat: Tensor, phi: Tensor) -> LevelSetTerms:
-        """Compares predicted and true level sets, both (B, K, H, W), squashed, negative inside, NaN where unknown."""
+        """Compares predicted and true level sets, both (B, K, H, W).
+
+        Negative inside; the true one is squashed to [-1, 1], and NaN where unknown.
+        """
         regression = regression_loss(phi_hat, phi, beta=self.beta)
         bend = curvature_loss(
             phi_hat,
@@ -221,5 +229,6 @@ class LevelSetLoss(nn.Module):
             spacing=self.spacing,
         )
         total = self.regression_weight * regression + self.curvature_scale * self.curvature_weight * bend
-        constant = regression_loss(torch.ones_like(phi), phi, beta=self.beta)
+        mean = phi_hat.detach().mean(dim=(0, -2, -1), keepdim=True)
+        constant = regression_loss(mean.expand_as(phi), phi, beta=self.beta)
         return LevelSetTerms(total, regression.detach(), bend.detach(), constant)

@@ -21,7 +21,7 @@ class FusedUNet(SegmentationNetwork):
     Forward, with n the number of resolution stages:
 
     - ``decoder.deep_supervision`` on (training): a list of n - 1 logits, (B, C, H, W) first, then halved step by step,
-      and, with a level-set head, (B, K, H, W) squashed signed distances as the last element;
+      and, with a level-set head, (B, K, H, W) estimates of squashed signed distances as the last element;
     - off (prediction): the logits (B, C, H, W) alone. The level-set head is not computed.
 
     Args:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class LevelSetHead(nn.Module):
-    """Predicts one squashed signed distance per foreground class: (B, F, H, W) features -> (B, K, H, W).
+    """Estimates one squashed signed distance per foreground class: (B, F, H, W) features -> (B, K, H, W), unbounded.
 
     Negative inside, zero on the boundary, tanh(distance / band) as in the target. It reads the decoder's last features,
     as nnU-Net's segmentation layer does (dual-head decoder, nnSAM, arXiv 2309.16967v3), and is used in training only.

@@ -7,6 +7,25 @@ from nnsam.data.atomic import atomic_file
 
 JSON_NAME = "loss_parts.json"
 PNG_NAME = "loss_parts.png"
+# Share of a constant's loss from which on a level-set head counts as one that has learnt nothing.
+_UNLEARNT_SHARE = 0.95
+
+
+def has_learnt(parts: dict[str, float]) -> bool:
+    """Tells from an epoch's parts of the training loss whether the level-set head beats a constant; NaN does not.
+
+    Example:
+        >>> has_learnt({"level_set_share": 0.3}), has_learnt({"level_set_share": 1.0}), has_learnt({})
+        (True, False, True)
+    """
+    return parts.get("level_set_share", 0.0) <= _UNLEARNT_SHARE
+
+
+def unlearnt_level_sets(folder: str | Path) -> bool:
+    """Whether the last epoch in an output folder says that its level-set head has learnt nothing; False without one."""
+    path = Path(folder, JSON_NAME)
+    epochs = json.loads(path.read_text()) if path.is_file() else []
+    return bool(epochs) and not has_learnt(epochs[-1]["train"])
 
 
 class LossHistory:
@@ -38,7 +57,8 @@ class LossHistory:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        parts = list(self.epochs[-1]["train"])
+        # Not every epoch has every part: there may be no boundaries.
+        parts = list(dict.fromkeys(part for entry in self.epochs for part in entry["train"]))
         figure = Figure(figsize=(5 * len(parts), 4), layout="constrained")
         FigureCanvasAgg(figure)
         for axes, part in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):

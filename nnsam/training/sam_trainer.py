@@ -28,10 +28,7 @@ from nnsam.training.checks import check_configuration, check_fold, check_version
 from nnsam.training.cpu_acceleration import CPUAcceleration, check_settings
 from nnsam.training.encoder_weights import WEIGHTS_RECORD, fill_encoder, record_weights
 from nnsam.training.level_set_target import AppendSignedDistance
-from nnsam.training.loss_history import LossHistory
-
-# Share of a constant's loss from which on a level-set head counts as one that has learnt nothing.
-UNLEARNT_SHARE = 0.95
+from nnsam.training.loss_history import LossHistory, has_learnt
 
 
 class nnSAMTrainer(nnUNetTrainer):
@@ -277,13 +274,13 @@ class nnSAMTrainer(nnUNetTrainer):
 
     def on_train_end(self) -> None:
         """Says so where the level-set head has learnt nothing."""
-        super().on_train_end()
-        share = self._train_parts.get("level_set_share", 0.0)
-        if share > UNLEARNT_SHARE:
+        if self.level_set_weight and not has_learnt(self._train_parts):
+            share = self._train_parts["level_set_share"]
             self.print_to_log_file(
-                f"WARNING: the level-set head has learnt nothing: its loss is {share:.2f} of what the constant 1 has. "
-                "The segmentation is as without it; train longer, or look at the weights of its loss"
+                f"WARNING: the level-set head has learnt nothing: its loss is {share:.2f} of what a constant has. "
+                "Train longer, or look at loss_parts.png and at the weights of its loss"
             )
+        super().on_train_end()
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Validates in float32, as nnUNetv2_predict computes."""

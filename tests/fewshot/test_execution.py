@@ -13,8 +13,10 @@ from PIL import Image
 from nnsam.errors import InputError
 from nnsam.fewshot.budget import Budget
 from nnsam.fewshot.execution import execute_run, is_running
+from nnsam.fewshot.nnunet_model import NnunetModel
 from nnsam.fewshot.run_key import RunKey
 from nnsam.fewshot.run_options import RunOptions
+from nnsam.training.loss_history import LossHistory
 
 KEY = RunKey("nnUNetTrainer", 2, 0)
 OPTIONS = RunOptions(Budget(1, 2), threads=1)
@@ -51,6 +53,22 @@ def test_run_is_recorded(study):
     found = [entry["dice"] for case in scores["cases"].values() for entry in case.values()]
     assert set(found) <= {1.0, None}
     assert 1.0 in found
+
+
+@pytest.mark.parametrize(("share", "warned"), [(1.0, True), (0.3, False)])
+def test_a_level_set_head_that_learnt_nothing_is_recorded(study, monkeypatch, share, warned):
+    train = NnunetModel.train
+
+    def train_badly(model, options):
+        train(model, options)
+        LossHistory(model.folder / "fold_0").add(0, {"level_set_share": share}, {})
+
+    monkeypatch.setattr(NnunetModel, "train", train_badly)
+    for _ in range(2):
+        assert execute_run(study.experiment, KEY, OPTIONS) == "done"
+    note = study.record()["note"]
+    assert note.endswith("; WARNING: its level-set head learnt nothing") == warned
+    assert note.count("WARNING") == warned
 
 
 def test_nnunets_validation_is_left_out(study, monkeypatch):

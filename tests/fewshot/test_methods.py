@@ -48,7 +48,8 @@ def test_unknown_methods_list_the_known_ones(name, monkeypatch):
         find_method(name)
 
 
-def test_nnunets_search_is_not_printed(capsys):
+def test_nnunets_search_is_not_printed(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path))
     with pytest.raises(InputError, match="the method 'nnUNetTrainerr' is unknown"):
         find_method("nnUNetTrainerr")
     assert capsys.readouterr().out == ""

@@ -111,7 +111,7 @@ def test_legacy_scores_come_from_the_runs_own_files(study):
 
 def test_missing_legacy_scores_are_told(study):
     next(iter(study.glob("runs/*/*"))).joinpath("scores_legacy.json").unlink()
-    with pytest.raises(InputError, match=r"scores_legacy.json is missing, and the run is said to be finished"):
+    with pytest.raises(InputError, match=r"1 of 18 finished runs have no legacy scores .* again, which makes them"):
         legacy_results(read_results(study))
 
 

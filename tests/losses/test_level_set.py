@@ -72,7 +72,39 @@ def test_equal_maps_cost_nothing(mask):
     phi = target_of(mask)[None, None]
     terms = LevelSetLoss()(phi, phi)
     assert (terms.total.item(), terms.regression.item(), terms.curvature.item()) == (0, 0, 0)
-    assert terms.constant.item() == regression_loss(torch.ones_like(phi), phi).item()
+    assert terms.constant.item() == regression_loss(phi.mean().expand_as(phi), phi).item()
+
+
+@pytest.mark.parametrize("level", [1.0, 0.9, -0.6])
+def test_a_constant_is_its_own_constant(level):
+    phi = torch.stack([disk_target(9), disk_target(20)])[None]
+    terms = LevelSetLoss()(torch.full_like(phi, level), phi)
+    assert terms.constant.item() == pytest.approx(terms.regression.item(), rel=1e-5)
+    assert terms.constant.item() > 0.1
+
+
+def test_few_near_pixels_have_little_weight():
+    phi = torch.ones(1, 1, 100, 100)
+    phi[..., 50, 50] = 0.9  # one of 10,000: 0.01 %
+    phi_hat = torch.ones_like(phi).requires_grad_()
+    loss = regression_loss(phi_hat - 1, phi)
+    (gradient,) = torch.autograd.grad(loss, phi_hat)
+    assert gradient[..., 50, 50].item() == pytest.approx(-0.05, rel=1e-3)  # 0.5 x 0.01 % / 0.1 %
+    assert gradient.sum().item() == pytest.approx(-1, rel=1e-3)
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_what_is_predicted_where_the_target_is_unknown_does_not_matter(value):
+    phi = torch.full((1, 1, 8, 8), 0.5)
+    phi[..., 0, 0] = math.nan
+    phi_hat = torch.zeros_like(phi)
+    phi_hat[..., 0, 0] = value
+    phi_hat.requires_grad_()
+    loss = regression_loss(phi_hat, phi)
+    (gradient,) = torch.autograd.grad(loss, phi_hat)
+    assert loss.item() == pytest.approx(0.45)
+    assert gradient[..., 0, 0].item() == 0
+    assert gradient.isfinite().all()
 
 
 def test_total_is_the_weighted_sum_and_the_parts_are_for_the_log():

@@ -40,7 +40,6 @@ def test_step_0_is_plain_nnunet(encoder, network, stages):
         for ours_out, plain_out in zip(found, expected, strict=True):
             torch.testing.assert_close(ours_out, plain_out, atol=1e-6, rtol=1e-6)
         assert level_sets.shape == (2, 2, *patch.shape[2:])
-        assert level_sets.isfinite().all()
     ours.decoder.deep_supervision = plain.decoder.deep_supervision = False
     torch.testing.assert_close(ours(patch), plain(patch), atol=1e-6, rtol=1e-6)
 

@@ -64,4 +64,7 @@ def test_the_check_above_sees_a_head_that_saturates():
 
 def test_the_head_starts_at_the_target_far_from_structures():
     features = torch.randn(1, 8, 5, 6, generator=torch.Generator().manual_seed(0))
-    assert (LevelSetHead(8, 3)(features) - 1).abs().max() < 0.2
+    head = LevelSetHead(8, 3)
+    assert (head(features) - 1).abs().max() < 0.2
+    nn.init.constant_(head.seg_layers.bias, 7)
+    assert head(features).min() > 6  # linear: nothing squashes it

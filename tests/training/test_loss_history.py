@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nnsam.training.loss_history import JSON_NAME, PNG_NAME, LossHistory
+from nnsam.training.loss_history import JSON_NAME, PNG_NAME, LossHistory, unlearnt_level_sets
 
 PARTS = {"segmentation": 1.0, "level_set": 0.5, "curvature": 0.25, "level_set_share": 0.9}
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -64,6 +64,26 @@ def test_an_interrupted_picture_leaves_the_one_before(tmp_path, monkeypatch):
 def test_phases_may_lack_a_part_and_values_may_be_nan(tmp_path):
     LossHistory(tmp_path).add(0, {**PARTS, "curvature": float("nan")}, {"segmentation": 1.0})
     assert (tmp_path / PNG_NAME).stat().st_size > 1000
+
+
+def test_a_part_that_the_last_epoch_lacks_is_still_drawn(tmp_path):
+    from matplotlib.figure import Figure
+
+    history, titles = LossHistory(tmp_path), []
+    history.add(0, PARTS, PARTS)
+    without = {name: value for name, value in PARTS.items() if name != "level_set_share"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda figure, *_, **__: titles.extend(a.get_title() for a in figure.axes))
+        history.epochs.append({"epoch": 1, "train": without, "validation": without})
+        history.plot(tmp_path / "x.png")
+    assert "level set share" in titles
+
+
+@pytest.mark.parametrize(("share", "unlearnt"), [(0.3, False), (0.99, True), (float("nan"), True), (None, False)])
+def test_a_folder_tells_of_a_head_that_learnt_nothing(tmp_path, share, unlearnt):
+    assert not unlearnt_level_sets(tmp_path)
+    LossHistory(tmp_path).add(0, {"segmentation": 1.0} | ({} if share is None else {"level_set_share": share}), {})
+    assert unlearnt_level_sets(tmp_path) == unlearnt
 
 
 def test_a_training_logs_and_draws_the_parts(trained):
