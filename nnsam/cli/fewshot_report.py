@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--profile",
         choices=("standard", "legacy"),
         default="standard",
-        help="scoring rules; legacy: those of the paper's published code, for comparison only (%(default)s)",
+        help="legacy: the rules of the paper's published code, on test cases, for comparison only (%(default)s)",
     )
     parser.add_argument("--validation", action="store_true", help="the validation cases, to make choices by")
     parser.add_argument(

@@ -91,7 +91,7 @@ def regression_loss(phi_hat: Tensor, phi: Tensor, *, beta: float = 0.1) -> Tenso
     far = known & ~near
     counts = near.sum(), far.sum()
     means = [(difference * part).sum() / count.clamp(min=1) for part, count in zip((near, far), counts, strict=True)]
-    share = 0.5 * (counts[0] / (_RARE * sum(counts)).clamp(min=1)).clamp(max=1)
+    share = 0.5 * (counts[0] / (_RARE * (counts[0] + counts[1])).clamp(min=1)).clamp(max=1)
     share = torch.where(counts[1] > 0, share, 1.0)
     return share * means[0] + (1 - share) * means[1]
 
