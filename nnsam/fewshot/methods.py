@@ -52,7 +52,7 @@ _ENTRIES = (
     _ours("nnSAMTrainer", "nnU-Net with the frozen MobileSAM encoder and the level-set head", needs_sam=True),
     _ours("nnSAMNoLevelSetTrainer", "nnU-Net with the frozen MobileSAM encoder, no level sets", needs_sam=True),
     _ours("nnSAMLevelSetOnlyTrainer", "nnU-Net with the level-set head, without SAM"),
-    _ours("nnSAMRandomEncoderTrainer", "nnSAM with a frozen random encoder: what do SAM's weights add?"),
+    _ours("nnSAMRandomEncoderTrainer", "nnSAM with a frozen random encoder, to see what SAM's weights add"),
     _ours("nnSAMLegacyTrainer", "the network of the paper's published code", needs_sam=True),
     Method("unet", "nnSAMBasicUNetTrainer", needs_monai=True, note="MONAI's BasicUNet, not the paper's own U-Net"),
     Method(

@@ -40,8 +40,9 @@ def nearest(image: NDArray, size: int, axis: int) -> NDArray[np.float32]:
 
 def nearest_slices(count: int, size: int) -> NDArray[np.intp]:
     """Returns which of `count` slices is shown by each of `size`, PyTorch's "nearest-exact"."""
-    position = ((np.arange(size) + 0.5) * np.float64(_scale(count, size))).astype(np.float32)
-    return np.minimum(np.floor(position).astype(np.intp), count - 1)
+    # Ties depend on the last bit: PyTorch rounds scale * (i + 0.5) - 0.5 to float32 once (fused), then adds 0.5.
+    position = (np.float64(_scale(count, size)) * (np.arange(size) + 0.5) - 0.5).astype(np.float32)
+    return np.minimum(np.floor(position + np.float32(0.5)).astype(np.intp), count - 1)
 
 
 def _scale(count: int, size: int) -> np.float32:
