@@ -12,7 +12,7 @@ class LevelSetHead(nn.Module):
     Computed in float32 also under autocast: differences of neighbouring values make the curvature.
 
     There is no tanh at its end, and it starts at 1, the target's value far from any structure. Nearly all pixels are
-    far: with nnU-Net's SGD they drive a tanh into saturation within some 50 steps, where no gradient is left and the
+    far: with nnU-Net's SGD they drive a tanh into saturation within some 100 steps, where no gradient is left and the
     output stays 1 for good.
 
     Attributes:
