@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import mmwhs_toy
@@ -16,9 +17,10 @@ SETTINGS = {"SIZES": "2", "SEEDS": "1", "VAL": "2", "TEST": "3", "SPLIT": "slice
 
 def run(source: Path, study: Path, methods: str) -> str:
     arguments = [str(SCRIPT), str(source), str(study), "--device", "cpu", "--epochs", "1", "--iterations", "2"]
-    process = subprocess.run(
-        arguments, capture_output=True, text=True, check=False, env={**os.environ, **SETTINGS, "METHODS": methods}
-    )
+    # The script calls `nnsam`: this environment's, activated or not.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = {**os.environ, **SETTINGS, "METHODS": methods, "PATH": path}
+    process = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
     assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-2000:]
     return process.stdout
 
