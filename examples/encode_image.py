@@ -9,7 +9,7 @@ import argparse
 import torch
 from skimage.io import imread
 
-from nnsam.data.phantom import make_phantom
+from nnsam.datasets.phantom import make_phantom
 from nnsam.networks import MobileSAMEncoder, SAMInput
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

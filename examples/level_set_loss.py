@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nnsam.data.phantom import make_phantom
+from nnsam.datasets.phantom import make_phantom
 from nnsam.geometry import signed_distance, squash
 from nnsam.losses import LevelSetLoss
 

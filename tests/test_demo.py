@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from nnsam.data.image_files import write_png
-from nnsam.demo import different_pixels
+from nnsam.cli.demo import different_pixels
+from nnsam.io.writing import write_png
 
 
 def test_the_share_of_pixels_that_differ(tmp_path):

@@ -7,11 +7,11 @@ import sys
 import pytest
 
 from nnsam import errors
-from nnsam.training import one_sentence_errors
+from nnsam.training import checks as one_sentence_errors
 
 RAISE = """
 from nnsam.errors import InputError
-from nnsam.training.one_sentence_errors import install
+from nnsam.training.checks import install
 install()
 def inner():
     raise {error}

@@ -2,7 +2,7 @@
 
 import json
 
-from nnsam.machine import describe_machine, package_version
+from nnsam.support.machine import describe_machine, package_version
 
 
 def test_the_description_is_complete_and_fits_into_json():

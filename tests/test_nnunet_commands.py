@@ -3,7 +3,7 @@
 import pytest
 
 from nnsam.errors import NnsamError, SetupError
-from nnsam.nnunet_commands import run_nnunet
+from nnsam.nnunet.commands import run_nnunet
 
 
 def test_output_goes_to_the_log(tmp_path):

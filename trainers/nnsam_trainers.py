@@ -9,8 +9,8 @@ live in ``nnsam.training``, hence stay the same objects and can be pickled.
 def __getattr__(name):
     if not name.startswith("nnSAM"):
         raise AttributeError(name)
-    from nnsam.training.one_sentence_errors import install
-    from nnsam.training.trainer_names import trainer_class
+    from nnsam.nnunet.trainer_names import trainer_class
+    from nnsam.training.checks import install
 
     install()
     try:

@@ -29,12 +29,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 
-from nnsam.data.input_files import find_input_files
 from nnsam.errors import InputError, NnsamError
+from nnsam.inference.folders.segment import plan_tasks, segment_case
+from nnsam.io.inputs import find_input_files
 from nnsam.prompts.box_files import open_box_source
 from nnsam.runtime import BoxPredictor, Bundle, Predictor
-from nnsam.segment_files import segment_case
-from nnsam.segment_tasks import plan_tasks
 
 # How image files begin -> how they end; others are taken for NIfTI.
 MAGIC = {b"\x89PNG": ".png", b"\xff\xd8": ".jpg", b"II*\0": ".tif", b"\x1f\x8b": ".nii.gz"}

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from nnsam.machine import describe_machine
+from nnsam.support.machine import describe_machine
 
 # The name of the row -> the trainer; the first one is what the others are compared with.
 STOCK = "nnU-Net"
@@ -107,7 +107,7 @@ def _prepare(folder: Path, size: int) -> dict:
         preprocess_dataset,
     )
 
-    from nnsam.data.phantom import write_phantom_dataset
+    from nnsam.datasets.phantom import write_phantom_dataset
 
     write_phantom_dataset(folder / "nnUNet_raw" / DATASET, n_train=6, n_test=0, size=(size, size))
     number = int(DATASET[7:10])

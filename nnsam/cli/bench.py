@@ -25,7 +25,151 @@ Example:
 
 import argparse
 import json
+import sys
 import warnings
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+
+def print_box_tables(result: dict) -> None:
+    """Prints what `bench_box` returns."""
+    # Wide enough for the tables where the output is not a terminal but a file or a pipe.
+    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    console.print(_sizes(result["rows"]))
+    load, machine = result["boxes_241"], result["machine"]
+    memory = "" if load["peak_mb"] is None else f", peak memory {load['peak_mb']:.0f} MB"
+    console.print(
+        f"zoom, time per box over the sizes: {result['zoom_time_spread']:.1%} spread; "
+        f"{result['passes_per_box']:.2f} network passes per box\n"
+        f"{load['boxes']} boxes in {_by(load['size'])}: {load['seconds']:.1f} s{memory}; time per box "
+        f"{load['linearity']:.2f} times that of {load['few']} boxes"
+    )
+    if result["accuracy"] is not None:
+        _print_accuracy(console, result["accuracy"])
+    console.print(
+        f"{escape(result['model'])}, patch {_by(result['patch_size'])}; {machine['processor']}, "
+        f"{machine['cores']} cores, {', '.join(machine['cpu_features'])}"
+    )
+
+
+def _by(size: list[int]) -> str:
+    return " x ".join(map(str, size))
+
+
+def _sizes(rows: list[dict]) -> Table:
+    table = Table("image", title="one box, the middle 60 % of the image")
+    for name in ("zoom (s)", "set image (s)", "passes zoom", "passes faithful", "by the published rule"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(
+            _by(row["size"]),
+            f"{row['zoom_seconds']:.3f}",
+            f"{row['set_image_seconds']:.3f}",
+            str(row["zoom_passes"]),
+            str(row["faithful_passes"]),
+            str(row["faithful_rule"]),
+        )
+    return table
+
+
+def _print_accuracy(console: Console, accuracy: dict) -> None:
+    modes = accuracy["modes"]
+    table = Table("set", title="mean over cases of DSC | NSD (tolerance 2 mm or pixels)")
+    for name in ("cases", "objects", "larger than patch", *modes):
+        table.add_column(name, justify="right")
+    for name, entry in accuracy["sets"].items():
+        counts = (entry["cases"], entry["objects"], entry["larger_than_patch"])
+        table.add_row(escape(name), *map(str, counts), *(_scores(entry["modes"][mode]) for mode in modes))
+    table.add_section()
+    larger = accuracy["larger_than_patch"]
+    table.add_row("mean over sets", "", "", "", *(_scores(accuracy["mean"][mode]) for mode in modes))
+    if larger["objects"]:
+        scores = [_scores(larger["modes"][mode]) for mode in modes]
+        table.add_row("objects larger than a patch", "", str(larger["objects"]), "", *scores)
+    console.print(table)
+    for mode, found in accuracy["above_ellipse"].items():
+        if found["of"]:
+            share = f"{found['sets']} of {found['of']}"
+            console.print(f"{mode}: DSC above the ellipse's on {share} sets with more than 2 cases")
+    below = accuracy["zoom_below_faithful"]
+    if below is not None:
+        where = "below" if below["DSC"] > 0 else "above"
+        console.print(f"zoom at worst {100 * abs(below['DSC']):.1f} DSC points {where} faithful, on {below['set']}")
+    for name, reason in accuracy["skipped"].items():
+        console.print(f"left out: {name} ({reason})", markup=False)
+
+
+def _scores(scores: dict) -> str:
+    return " | ".join("-" if scores[name] is None else f"{scores[name]:.3f}" for name in ("DSC", "NSD"))
+
+
+def print_cpu_tables(result: dict) -> None:
+    """Prints what `bench_cpu` returns."""
+    # Wide enough for the tables where the output is not a terminal but a file or a pipe.
+    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+    if result["comparisons"]:
+        console.print(_comparisons(result["comparisons"]))
+    if result["rows"]:
+        console.print(_rows(result["rows"]))
+        if any(row["slices"] not in (None, row["shape"][0]) for row in result["rows"]):
+            console.print("* seconds of that part of the volume; see the column per slice and object")
+    for note in result["notes"]:
+        console.print(f"note: {note}", markup=False)
+    machine, versions = result["machine"], result["versions"]
+    console.print(
+        f"{escape(result['model'])}; {machine['processor']}, {result['threads']} threads, "
+        f"{', '.join(machine['cpu_features'])}; "
+        f"{', '.join(f'{name} {version}' for name, version in versions.items() if version)}"
+    )
+
+
+def _comparisons(comparisons: list[dict]) -> Table:
+    table = Table("what", "candidate", title="side by side, in turn (median of the rounds)")
+    for name in ("seconds", "quickest", "times as fast", "range", "by the quickest rounds"):
+        table.add_column(name, justify="right")
+    for entry in comparisons:
+        for index, row in enumerate(sorted(entry["candidates"], key=lambda row: row["name"] != entry["reference"])):
+            same = row["name"] == entry["reference"]
+            table.add_row(
+                "" if index else entry["name"],
+                row["name"],
+                f"{row['median_s']:.4f}",
+                f"{row['min_s']:.4f}",
+                "1" if same else f"{row['speedup']:.2f}",
+                "" if same else f"{row['speedup_low']:.2f} to {row['speedup_high']:.2f}",
+                "" if same else f"{row['speedup_of_minima']:.2f}",
+            )
+        table.add_section()
+    return table
+
+
+def _rows(rows: list[dict]) -> Table:
+    table = Table("case", "size", title="shapes of Table 4 of Stock et al., zoom mode")
+    for name in ("boxes", "precision", "warm (s)", "per slice, object", "cold (s)", "nothing cached", "peak (MB)"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        part = row["slices"] not in (None, row["shape"][0])
+        size = " x ".join(map(str, row["shape"]))
+        first = [row["name"], f"{size}, {row['slices']} slices*" if part else size, str(row["boxes"])]
+        for precision, figures in row["precisions"].items():
+            table.add_row(
+                *first,
+                "PyTorch f32" if precision == "pytorch" else precision,
+                f"{figures['warm_s']:.3f}",
+                _number(figures.get("s_per_slice_and_object"), 3),
+                _number(figures.get("cold_s"), 2),
+                _number(figures.get("cold_uncached_s"), 2),
+                _number(figures.get("peak_mb"), 0),
+            )
+            first = ["", "", ""]
+        table.add_section()
+    return table
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,12 +222,8 @@ def run(args: argparse.Namespace) -> int:
     elif args.what == "train":
         _print_table(result)
     elif args.what == "box":
-        from nnsam.cli.bench_box_tables import print_box_tables
-
         print_box_tables(result)
     else:
-        from nnsam.cli.bench_cpu_tables import print_cpu_tables
-
         print_cpu_tables(result)
     return 0
 
@@ -98,7 +238,7 @@ def _bench_box(args: argparse.Namespace) -> dict:
     from rich.console import Console
     from rich.progress import track
 
-    from nnsam.bench.box import bench_box
+    from nnsam.bench.box.speed import bench_box
 
     screen = Console(stderr=True)
     return bench_box(
@@ -117,8 +257,8 @@ def _bench_box(args: argparse.Namespace) -> dict:
 def _bench_cpu(args: argparse.Namespace) -> dict:
     from rich.console import Console
 
-    from nnsam.bench.cpu import bench_cpu
-    from nnsam.bench.cpu_output import check_folder, write_results
+    from nnsam.bench.cpu.output import check_folder, write_results
+    from nnsam.bench.cpu.run import bench_cpu
     from nnsam.errors import InputError
 
     for name, value in (("--slices-limit", args.slices_limit), ("--threads", args.threads)):

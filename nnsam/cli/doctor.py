@@ -64,8 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the report."""
-    from nnsam.machine import describe_machine
-    from nnsam.runtime.openvino_import import import_openvino
+    from nnsam.support.machine import describe_machine
+    from nnsam.support.openvino import import_openvino
 
     with contextlib.suppress(NnsamError):  # the first import decides whether OpenVINO reports it to its makers
         import_openvino()
@@ -101,7 +101,7 @@ def _is_installed(module: str) -> bool:
 
 def _runtime_only() -> Iterator[Finding]:
     """What `nnsam predict` and `nnsam segment` need with exported models."""
-    from nnsam.machine import PACKAGES, describe_machine, package_version
+    from nnsam.support.machine import PACKAGES, describe_machine, package_version
 
     yield Finding(
         "installation",
@@ -124,7 +124,7 @@ def _runtime_only() -> Iterator[Finding]:
 
 def _versions() -> Iterator[Finding]:
     from nnsam.errors import SetupError
-    from nnsam.machine import PACKAGES, package_version
+    from nnsam.support.machine import PACKAGES, package_version
     from nnsam.training.checks import check_versions
 
     found = ", ".join(f"{name} {package_version(name) or 'missing'}" for name in PACKAGES)
@@ -154,7 +154,7 @@ def _hook() -> Finding:
 
 
 def _trainers() -> Finding:
-    from nnsam.training.trainer_names import TRAINERS
+    from nnsam.nnunet.trainer_names import TRAINERS
 
     try:
         from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
@@ -194,7 +194,7 @@ def _weights() -> Finding:
 
 
 def _processor() -> Iterator[Finding]:
-    from nnsam.machine import describe_machine
+    from nnsam.support.machine import describe_machine
 
     machine = describe_machine()
     yield _cpu(machine)

@@ -80,10 +80,10 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import track
 
-    from nnsam.data.atomic import atomic_file
     from nnsam.metrics.evaluation import evaluate
     from nnsam.metrics.profiles import ScoringOptions
     from nnsam.metrics.summary import to_json, write_csv
+    from nnsam.support.files import atomic_file
 
     screen = Console(stderr=True)
     with ExitStack() as files:
@@ -155,7 +155,7 @@ def _cell(statistic: "Statistic", digits: int) -> str:
 
 
 def _notes(result: "Evaluation", overall: "Summary") -> str:
-    from nnsam.metrics.legacy import RULES
+    from nnsam.metrics.profiles import RULES
 
     one_sided = overall.missed + overall.false_alarms
     if result.profile == "legacy":

@@ -19,7 +19,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nnsam.runtime.bundle import Bundle
+    from nnsam.inference.bundle import Bundle
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         warnings.simplefilter("ignore", FutureWarning)  # PyTorch's about other packages, on import
-        from nnsam.export.export_model import export_model
+        from nnsam.exporting.export_model import export_model
 
         bundle = export_model(
             args.model,

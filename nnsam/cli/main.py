@@ -28,7 +28,7 @@ COMMANDS = {
         "segment the objects in given boxes: pictures, volumes, folders, challenge npz",
     ),
     "evaluate": ("nnsam.cli.evaluate", "Dice and surface distances of predictions against references"),
-    "fewshot": ("nnsam.cli.fewshot", "a study with few training cases: prepare, run, status, report"),
+    "fewshot": ("nnsam.cli.fewshot.command", "a study with few training cases: prepare, run, status, report"),
     "bench": ("nnsam.cli.bench", "measure speed as ratios, side by side in one process"),
 }
 

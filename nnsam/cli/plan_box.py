@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Plans and prints what was planned."""
-    from nnsam.training.plan_box import plan_box
+    from nnsam.training.box_planning import plan_box
 
     planned = plan_box(
         args.dataset,

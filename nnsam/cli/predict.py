@@ -18,24 +18,219 @@ Example:
 """
 
 import argparse
+import json
 import sys
+import threading
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from nnsam.cli.predict_arguments import add_arguments
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nnsam.cli.predict_screen import Screen
-    from nnsam.runtime.bundle import Bundle
-    from nnsam.runtime.case_files import Case
-    from nnsam.runtime.case_run import RunOptions
-    from nnsam.runtime.folder_run import FolderReport
+    from nnsam.inference.bundle import Bundle
+    from nnsam.inference.folders.predict import CaseOutcome, FolderReport, RunOptions
+    from nnsam.io.cases import Case
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds this command's options."""
+    parser.add_argument("bundle", metavar="BUNDLE", help="folder made by `nnsam export`")
+    parser.add_argument(
+        "-i", "--input", required=True, nargs="+", metavar="IN", help="a folder, or the file or files of one case"
+    )
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="a folder; or a file, for one case")
+    _add_model_arguments(parser)
+    _add_run_arguments(parser)
+
+
+def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "f32", "bf16", "int8"),
+        default="auto",
+        help="auto: the fastest that was found accurate enough at export (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threads", type=_whole(0), default=0, metavar="N", help="CPU threads of the network (default: all)"
+    )
+    parser.add_argument("--folds", nargs="+", metavar="F", help="folds to average (default: all in the bundle)")
+    parser.add_argument(
+        "--step-size",
+        "-step_size",
+        type=_step,
+        default=None,
+        metavar="S",
+        help="distance of neighbouring tiles as a share of their size, above 0 and at most 1; larger is quicker and "
+        "less accurate (default: the model's, usually 0.5)",
+    )
+    parser.add_argument(
+        "--disable-tta",
+        "--disable_tta",
+        action="store_true",
+        help="do not average over mirrored images: quicker and less accurate",
+    )
+
+
+def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--save-probabilities",
+        "--save_probabilities",
+        action="store_true",
+        help="write the probabilities too, as case.npz beside the label map",
+    )
+    parser.add_argument(
+        "--continue",
+        "--continue_prediction",
+        dest="resume",
+        action="store_true",
+        help="skip the cases that an earlier run has finished",
+    )
+    parser.add_argument(
+        "--cases-in-memory",
+        type=_whole(1),
+        default=3,
+        metavar="N",
+        help="cases that are read, computed and written at the same time; 1 needs the least memory (default: "
+        "%(default)s)",
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", help="write seconds per case, precision and machine as JSON; - for standard output"
+    )
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="spread the cases over a Ray cluster that sees the same files: host:port, or auto for the one that this "
+        "machine belongs to, or local for workers on this machine (default: $RAY_ADDRESS, else local)",
+    )
+    parser.add_argument(
+        "--ray-workers",
+        type=_whole(1),
+        metavar="N",
+        help="with --ray: cases at the same time (default: one for every 8 processors)",
+    )
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def whole(text: str) -> int:
+        if not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}; found {text!r}")
+        return int(text)
+
+    return whole
+
+
+def _step(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0 and at most 1; found {text!r}")
+    return value
+
+
+class Screen:
+    """Lines on standard output, and bars on standard error where that is a terminal; may be called from threads.
+
+    Args:
+        total: number of cases.
+        quiet: show nothing.
+    """
+
+    def __init__(self, total: int, quiet: bool) -> None:
+        self.done = 0
+        self._total, self._quiet = total, quiet
+        self._files = ExitStack()
+        self._lock = threading.Lock()
+        self._progress: Any = None
+        self._tiles: Any = None
+
+    def __enter__(self) -> "Screen":
+        from rich.console import Console
+        from rich.progress import Progress
+
+        console = Console(stderr=True)
+        if console.is_terminal and not self._quiet:
+            # Lines go above the bars if they share the terminal, and to standard output untouched if not.
+            bars = Progress(console=console, transient=True, redirect_stdout=sys.stdout.isatty())
+            self._progress = self._files.enter_context(bars)
+            self._cases = self._progress.add_task("Cases", total=self._total)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._files.close()
+
+    def started(self, bundle: "Bundle", options: "RunOptions", reason: str) -> None:
+        """Says which model is used, and in which precision."""
+        model = bundle.manifest["model"]
+        folds = f"fold{'s' if len(options.folds) > 1 else ''} {', '.join(options.folds)}"
+        self._say(
+            f"nnsam predict: {model['trainer']}, {model['configuration']}, {model['dataset']}, {folds}; precision "
+            f"{options.precision}{f' ({reason})' if reason else ''}",
+            sys.stderr,
+        )
+
+    def case_done(self, outcome: "CaseOutcome") -> None:
+        """Prints a case's line; failures are told at the end."""
+        self.done += not outcome.error
+        if outcome.skipped:
+            self._say(f"{outcome.case} -> {outcome.output}: was done before")
+        elif not outcome.error:
+            self._say(f"{outcome.case} -> {outcome.output}: {sum(outcome.seconds.values()):.1f} s")
+        if self._progress is not None:
+            self._progress.advance(self._cases)
+
+    def tile_done(self, case: str, done: int, total: int) -> None:
+        """Moves the bar of the current case."""
+        if self._progress is not None:
+            if self._tiles is None:
+                self._tiles = self._progress.add_task(case, total=total)
+            self._progress.update(self._tiles, description=case, completed=done, total=total)
+
+    def note(self, sentence: str) -> None:
+        """Prints a sentence that the user should see."""
+        self._say(f"nnsam predict: {sentence}", sys.stderr)
+
+    def interrupted(self) -> None:
+        """Says what is there after Ctrl-C."""
+        self.note(f"{self.done} of {self._total} cases are done; --continue goes on with the rest")
+
+    def _say(self, line: str, stream: Any = None) -> None:
+        if not self._quiet:
+            with self._lock:
+                print(line, file=stream or sys.stdout, flush=True)
+
+
+def to_json(bundle: "Bundle", options: "RunOptions", reason: str, report: "FolderReport", seconds: float) -> str:
+    """The JSON text of a run.
+
+    Args:
+        bundle: the model.
+        options: those of the run.
+        reason: why in this precision.
+        report: of the run.
+        seconds: from start to end, loading included.
+    """
+    from nnsam.support.machine import describe_machine
+
+    content = {
+        "model": {**bundle.manifest["model"], "digest": bundle.digest},
+        "options": options.as_dict(),
+        "precision": {"used": options.precision, "reason": reason},
+        "machine": describe_machine(gpu=False),
+        "seconds": round(seconds, 3),
+        "cases": [outcome.as_dict() for outcome in report.outcomes],
+    }
+    return json.dumps(content, indent=2) + "\n"
+
 
 __all__ = ["add_arguments", "run"]
 
@@ -53,8 +248,7 @@ def _show_warning(message, category, filename, lineno, file=None, line=None) -> 
 
 
 def _run(args: argparse.Namespace) -> int:
-    from nnsam.cli.predict_screen import Screen, to_json
-    from nnsam.data.atomic import atomic_file
+    from nnsam.support.files import atomic_file
 
     start = time.perf_counter()
     task = _plan(args)
@@ -90,11 +284,9 @@ class _Task:
 
 def _plan(args: argparse.Namespace) -> _Task:
     """Says what is wrong with files and options before networks are loaded."""
-    from nnsam.runtime.bundle import Bundle
-    from nnsam.runtime.case_files import find_cases
-    from nnsam.runtime.case_run import RunOptions, output_files
-    from nnsam.runtime.folder_run import check_outputs
-    from nnsam.runtime.precision import choose_precision
+    from nnsam.inference.bundle import Bundle, choose_precision
+    from nnsam.inference.folders.predict import RunOptions, check_outputs, output_files
+    from nnsam.io.cases import find_cases
 
     bundle = Bundle.open(args.bundle, "automatic")
     manifest = bundle.manifest
@@ -144,9 +336,8 @@ def _output_file(args: argparse.Namespace, ending: str) -> Path | None:
 def _predict(args: argparse.Namespace, task: _Task, screen: "Screen") -> "FolderReport":
     if args.ray is not None:
         return _predict_on_ray(args, task, screen)
-    from nnsam.runtime.case_run import CaseJob
-    from nnsam.runtime.folder_run import FolderReport, FolderRun, run_folder
-    from nnsam.runtime.predictor import Predictor
+    from nnsam.inference.automatic.predictor import Predictor
+    from nnsam.inference.folders.predict import CaseJob, FolderReport, FolderRun, run_folder
 
     options, run = task.options, None
     if task.file is None:  # before the networks are loaded, since the folder may not do
@@ -164,7 +355,7 @@ def _predict(args: argparse.Namespace, task: _Task, screen: "Screen") -> "Folder
 
 
 def _predict_on_ray(args: argparse.Namespace, task: _Task, screen: "Screen") -> "FolderReport":
-    from nnsam.runtime.ray_run import predict_on_ray
+    from nnsam.inference.folders.ray_run import predict_on_ray
 
     screen.started(task.bundle, task.options, task.reason)
     return predict_on_ray(

@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from nnsam.inference import BoxPredictor
-    from nnsam.segment_files import SegmentReport
-    from nnsam.segment_tasks import SegmentTask
+    from nnsam.inference.folders.segment import SegmentReport, SegmentTask
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -124,11 +123,10 @@ def _show_warning(message, category, filename, lineno, file=None, line=None) -> 
 
 
 def _run(args: argparse.Namespace) -> int:
-    from nnsam.data.atomic import atomic_file
-    from nnsam.data.input_files import find_input_files
+    from nnsam.inference.folders.segment import SegmentReport, plan_tasks, segment_case, segment_files
+    from nnsam.io.inputs import find_input_files
     from nnsam.prompts.box_files import open_box_source
-    from nnsam.segment_files import SegmentReport, segment_case, segment_files
-    from nnsam.segment_tasks import plan_tasks
+    from nnsam.support.files import atomic_file
 
     inputs = find_input_files(args.input)
     is_folder = Path(args.input).is_dir() and inputs[0].path != Path(args.input)
@@ -160,7 +158,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _load(args: argparse.Namespace) -> "BoxPredictor":
-    from nnsam import segment_files
+    from nnsam.inference.folders import segment as segment_files
 
     predictor, note = segment_files.load_predictor(
         args.model,

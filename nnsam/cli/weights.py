@@ -110,7 +110,7 @@ def _summary(found: WeightsStatus) -> str:
 
 
 def _verify(file: Path | None, as_json: bool) -> int:
-    from nnsam.networks.mobile_sam_checkpoint import load_encoder_state
+    from nnsam.networks.mobile_sam import load_encoder_state
 
     path = file.expanduser() if file else _configured_file()
     sha256 = sha256_of(path)

@@ -7,12 +7,12 @@ import importlib
 
 _EXPORTS = {
     "Backend": "nnsam.inference.backend",
-    "BoxModelSpec": "nnsam.inference.spec",
-    "BoxPredictor": "nnsam.inference.box_predictor",
-    "Prediction": "nnsam.inference.prediction",
-    "Propagation": "nnsam.inference.volume",
+    "BoxModelSpec": "nnsam.prompts.box_model",
+    "BoxPredictor": "nnsam.inference.box.predictor",
+    "Prediction": "nnsam.inference.box.prediction",
+    "Propagation": "nnsam.inference.box.volume",
     "TorchBackend": "nnsam.inference.torch_backend",
-    "faithful_passes": "nnsam.inference.faithful",
+    "faithful_passes": "nnsam.inference.box.faithful",
 }
 __all__ = sorted(_EXPORTS)
 

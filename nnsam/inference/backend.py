@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsam.inference.spec import BoxModelSpec
+from nnsam.prompts.box_model import BoxModelSpec
 
 
 class Backend(Protocol):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError
-from nnsam.inference.spec import BoxModelSpec
+from nnsam.prompts.box_model import BoxModelSpec
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +74,7 @@ class TorchBackend:
         Raises:
             InputError: no such model, an incomplete one, or one of another trainer.
         """
-        from nnsam.inference.model_folder import load_networks
+        from nnsam.nnunet.model_folder import load_networks
 
         networks, spec, note = load_networks(Path(folder), fold, checkpoint)
         return cls(networks, spec, device=device, precision=precision, note=note)
@@ -127,6 +127,6 @@ def _wants_bfloat16(precision: str, device: "torch.device") -> bool:
         return False
     if precision == "bfloat16":
         return True
-    from nnsam.training.cpu_acceleration import has_bfloat16
+    from nnsam.support.openvino import has_bfloat16
 
     return has_bfloat16()

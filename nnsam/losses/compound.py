@@ -15,7 +15,7 @@ class SegmentationAndLevelSetLoss(nn.Module):
     """Sum of a segmentation loss on all elements but the last, and a level-set loss on the last.
 
     Made for ``trainer.loss``: nnU-Net passes the network's output and the target as lists under deep supervision; the
-    level-set head and :class:`nnsam.training.level_set_target.AppendSignedDistance` append one element to each.
+    level-set head and :class:`nnsam.training.transforms.AppendSignedDistance` append one element to each.
 
     The parts of every call are summed on the device of the loss without synchronising with it; :meth:`pop_means` does
     so once. Training and validation calls count alike: pop in between to tell them apart. The sums are no buffers, so

@@ -13,7 +13,7 @@ import importlib
 
 _EXPORTS = {
     "average_surface_distance": "nnsam.metrics.surface",
-    "dice": "nnsam.metrics.overlap",
+    "dice": "nnsam.metrics.masks",
     "hausdorff95": "nnsam.metrics.surface",
     "surface_dice": "nnsam.metrics.surface",
 }

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from nnsam.errors import InputError
-from nnsam.metrics.case_masks import CaseMasks
+from nnsam.io.labels import NPZ_ENDING, LabelMap, Pairs, match_cases, read_label_map, without_single_slice
+from nnsam.io.npz import PREDICTION_KEY, REFERENCE_KEYS, read_npz_labels
 from nnsam.metrics.classes import Classes, classes_from_values, read_classes
-from nnsam.metrics.label_files import NPZ_ENDING, LabelMap, read_label_map, without_single_slice
-from nnsam.metrics.npz_labels import PREDICTION_KEY, REFERENCE_KEYS, read_npz_labels
-from nnsam.metrics.pairing import Pairs, match_cases
+from nnsam.metrics.masks import CaseMasks
 from nnsam.metrics.profiles import Profile, ScoringOptions, find_profile
 
 

@@ -8,12 +8,87 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError
-from nnsam.metrics.case_masks import CaseMasks
-from nnsam.metrics.challenge import TOLERANCE, challenge_case_score, challenge_classes, challenge_scores
-from nnsam.metrics.classes import Classes
-from nnsam.metrics.legacy import legacy_scores
-from nnsam.metrics.overlap import dice
-from nnsam.metrics.surface import surface_distances
+from nnsam.metrics.classes import Classes, classes_from_values
+from nnsam.metrics.masks import CaseMasks, Mask, dice
+from nnsam.metrics.surface import surface_dice, surface_distances
+
+TOLERANCE = 2.0
+MIN_MEAN_DICE = 0.2
+DIGITS = 4
+
+
+def challenge_classes(reference: NDArray[np.integer]) -> Classes:
+    """The labels 1..max of a reference, each a class of its own; none if it is empty."""
+    highest = int(reference.max(initial=0))  # as a Python integer: 255 + 1 does not fit into uint8
+    return classes_from_values(set(range(1, highest + 1)))
+
+
+def challenge_scores(case: CaseMasks) -> dict[str, dict[str, float]]:
+    """DSC and NSD of every label of one case, not rounded; see the module.
+
+    Returns:
+        label -> {"DSC", "NSD"}, 0..1 or nan where neither side has the label. All NSD are 0 if the mean DSC is not
+        above 0.2.
+    """
+    overlaps = {label: dice(prediction, reference) for label, prediction, reference in case}
+    if not _mean(list(overlaps.values())) > MIN_MEAN_DICE:
+        return {label: {"DSC": overlap, "NSD": 0.0} for label, overlap in overlaps.items()}
+    return {
+        label: {"DSC": overlaps[label], "NSD": _surface_dice(prediction, reference, case.spacing)}
+        for label, prediction, reference in case
+    }
+
+
+def challenge_case_score(scores: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The score of one case from those of its labels: plain means, rounded; nan DSC and NSD 0 without any label."""
+    overlap = _mean([score["DSC"] for score in scores])
+    surface = _mean([score["NSD"] for score in scores]) if overlap > MIN_MEAN_DICE else 0.0
+    return {"DSC": float(np.round(overlap, DIGITS)), "NSD": float(np.round(surface, DIGITS))}
+
+
+def _surface_dice(prediction: Mask, reference: Mask, spacing: tuple[float, ...]) -> float:
+    if prediction.ndim == 2:
+        return surface_dice(prediction[..., None], reference[..., None], (1.0, 1.0, 1.0), tolerance=TOLERANCE)
+    # Back in the file's order (x, y, z), although the axes of the masks are (z, y, x): as the challenge does it.
+    return surface_dice(prediction, reference, spacing[::-1], tolerance=TOLERANCE)
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")
+
+
+#: What empty masks and distances mean here, for the reader of scores.
+RULES = (
+    "a total miss has Dice 0 and ASD 0; a class that is not in the reference has ASD 0, and Dice 1 if it was predicted "
+    "(else 0); ASD from prediction to reference only"
+)
+
+
+def legacy_scores(case: CaseMasks) -> dict[str, dict[str, float]]:
+    """Scores every class of a case: DSC in 0..1 and ASD in pixels, never nan."""
+    return {label: _score(prediction, reference) for label, prediction, reference in case}
+
+
+def _score(prediction: Mask, reference: Mask) -> dict[str, float]:
+    if prediction.any() and reference.any():
+        return {"DSC": dice(prediction, reference), "ASD": directed_distance(prediction, reference)}
+    return {"DSC": float(prediction.any()), "ASD": 0.0}
+
+
+def directed_distance(prediction: Mask, reference: Mask) -> float:
+    """Mean distance of the prediction's border pixels to the reference's nearest one, in pixels, as MedPy's `asd`.
+
+    A mask's border are its pixels with a neighbour, along an axis, outside the mask or the image.
+
+    Args:
+        prediction: boolean, (H, W) or (D, H, W), not empty.
+        reference: boolean, of the same shape, not empty.
+    """
+    from scipy import ndimage
+
+    borders = [mask & ~ndimage.binary_erosion(mask) for mask in (prediction, reference)]
+    return float(ndimage.distance_transform_edt(~borders[1])[borders[0]].mean())
+
 
 Scores = dict[str, float]
 

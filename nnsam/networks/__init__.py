@@ -6,13 +6,13 @@ Names are imported on first use (PEP 562), so that light modules of this package
 import importlib
 
 _EXPORTS = {
-    "BottleneckFusion": "nnsam.networks.fusion",
+    "BottleneckFusion": "nnsam.networks.fused_unet",
     "BoxUNet": "nnsam.networks.box_unet",
     "FusedUNet": "nnsam.networks.fused_unet",
-    "LevelSetHead": "nnsam.networks.level_set_head",
+    "LevelSetHead": "nnsam.networks.fused_unet",
     "MobileSAMEncoder": "nnsam.networks.mobile_sam",
     "SAMBranch": "nnsam.networks.sam_branch",
-    "SAMInput": "nnsam.networks.sam_input",
+    "SAMInput": "nnsam.networks.sam_branch",
     "build_box_unet": "nnsam.networks.box_unet",
     "build_nnsam_unet": "nnsam.networks.build",
 }

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nnsam.errors import InputError, SetupError
+from nnsam.networks.fused_unet import SegmentationNetwork
 from nnsam.networks.mobile_sam import EMBEDDING_CHANNELS
 from nnsam.networks.sam_branch import SAMBranch
-from nnsam.networks.segmentation_network import SegmentationNetwork
 
 
 class BaselineNetwork(SegmentationNetwork):

@@ -1,15 +1,113 @@
 """nnU-Net's U-Net with a frozen SAM branch fused at the bottleneck and a level-set head."""
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nnsam.networks.fusion import BottleneckFusion
-from nnsam.networks.level_set_head import LevelSetHead
-from nnsam.networks.sam_branch import SAMBranch
-from nnsam.networks.segmentation_network import SegmentationNetwork
+from nnsam.errors import InputError
+from nnsam.networks.mobile_sam import EMBEDDING_CHANNELS
+from nnsam.networks.sam_branch import SAMBranch, resize
+
+
+class BottleneckFusion(nn.Module):
+    """Concatenates bottleneck and SAM embedding and projects back to the bottleneck's width (1x1 convolution).
+
+    The projection starts as [identity, 0]: at step 0 the network computes exactly what nnU-Net computes, and the
+    decoder stays nnU-Net's own, so that an nnU-Net checkpoint can initialise it. The weights of the embedding start at
+    zero but get a gradient from the first step on.
+
+    Source: concatenation at the deepest level follows Fig. 1 of nnSAM (arXiv 2309.16967v1); the projection is ours.
+
+    Args:
+        channels: width of the bottleneck.
+        embedding_channels: width of the embedding.
+    """
+
+    def __init__(self, channels: int, embedding_channels: int = EMBEDDING_CHANNELS):
+        super().__init__()
+        self.project = nn.Conv2d(channels + embedding_channels, channels, kernel_size=1, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Sets the projection to [identity, 0]."""
+        channels = self.project.out_channels
+        with torch.no_grad():
+            self.project.weight.zero_()
+            self.project.weight[:, :channels, 0, 0] = torch.eye(channels)
+
+    def forward(self, bottleneck: Tensor, embedding: Tensor) -> Tensor:
+        """Fuses (B, C, h, w) with (B, 256, H', W') to (B, C, h, w); the embedding is resized to h x w."""
+        embedding = resize(embedding.float(), (bottleneck.shape[-2], bottleneck.shape[-1])).to(bottleneck.dtype)
+        return self.project(torch.cat((bottleneck, embedding), dim=1))
+
+
+class LevelSetHead(nn.Module):
+    """Estimates one squashed signed distance per foreground class: (B, F, H, W) features -> (B, K, H, W), unbounded.
+
+    Negative inside, zero on the boundary, tanh(distance / band) as in the target. It reads the decoder's last features,
+    as nnU-Net's segmentation layer does (dual-head decoder, nnSAM, arXiv 2309.16967v3), and is used in training only.
+    Computed in float32 also under autocast: differences of neighbouring values make the curvature.
+
+    There is no tanh at its end, and it starts at 1, the target's value far from any structure. Nearly all pixels are
+    far: with nnU-Net's SGD they drive a tanh into saturation within some 100 steps, where no gradient is left and the
+    output stays 1 for good.
+
+    Attributes:
+        skip: number of leading outputs that are not returned (1 where the first class is the background).
+    """
+
+    skip = 0
+
+    def __init__(self, features: int, classes: int):
+        super().__init__()
+        # The name says to nnU-Net's -pretrained_weights that this is an output layer, whose size follows the classes.
+        self.seg_layers = nn.Conv2d(features, classes, kernel_size=1)
+        nn.init.normal_(self.seg_layers.weight, std=0.01)
+        nn.init.constant_(self.seg_layers.get_parameter("bias"), 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps (B, F, H, W) to (B, K - skip, H, W), float32."""
+        with torch.autocast(features.device.type, enabled=False):
+            return self.seg_layers(features.float())[:, self.skip :]
+
+
+class SegmentationNetwork(nn.Module):
+    """A network that this package's trainers can train.
+
+    Attributes:
+        cpu_autocast: run the trainable part in bfloat16 on the CPU; see :mod:`nnsam.training.acceleration`.
+        sam: the frozen branch, or None.
+        level_set_head: the head for level sets, or None.
+    """
+
+    cpu_autocast = False
+    sam: SAMBranch | None
+    level_set_head: LevelSetHead | None
+
+    def convolutional_parts(self) -> Iterable[nn.Module]:
+        """Trainable modules that run quicker channels last; none by default."""
+        return ()
+
+    def autocast(self, patch: Tensor) -> AbstractContextManager:
+        """Returns the context for the trainable part."""
+        if self.cpu_autocast and patch.device.type == "cpu":
+            return torch.autocast("cpu", dtype=torch.bfloat16)
+        return nullcontext()
+
+    def refuse_nonfinite(self, patch: Tensor) -> None:
+        """Raises InputError where a patch to predict has NaN or infinite values."""
+        # One NaN pixel makes a whole prediction background without a word. Training checks on the CPU, before the
+        # transfer to the device (nnsam.training), and needs no synchronisation here.
+        if self.training or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return
+        if not torch.isfinite(patch).all():
+            raise InputError(
+                "an image contains NaN or infinite values (found after nnU-Net's normalisation), so nothing can be "
+                "predicted; expected finite intensities: replace these values in the image file"
+            )
 
 
 class FusedUNet(SegmentationNetwork):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nnsam.runtime.openvino_import import import_openvino
+from nnsam.support.openvino import import_openvino
 
 # Relative root-mean-square difference to PyTorch float32 that is accepted. bfloat16 has 8 bits of mantissa; through the
 # encoder's some 50 layers that adds up to 1 to 2 % here.

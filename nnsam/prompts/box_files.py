@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsam.data.input_files import InputFile
-from nnsam.data.input_image import InputImage
 from nnsam.errors import InputError
-from nnsam.metrics.label_files import LabelMap, find_label_files, read_label_map
-from nnsam.prompts.convention import to_challenge
-from nnsam.prompts.validation import check_boxes
+from nnsam.io.image import InputImage
+from nnsam.io.inputs import InputFile
+from nnsam.io.labels import LabelMap, find_label_files, read_label_map
+from nnsam.prompts.convention import check_boxes, to_challenge
 
 MAX_LABEL = 65535
 

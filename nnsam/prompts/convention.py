@@ -5,8 +5,12 @@ Users, JSON files, the command line and the challenge's npz files give [x_min, y
 [x, y, x, y]. Inside, boxes are half-open and in array order, see :mod:`nnsam.geometry.boxes`.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from nnsam.errors import InputError
 
 
 def from_challenge(boxes: ArrayLike) -> NDArray:
@@ -26,3 +30,71 @@ def to_challenge(boxes: ArrayLike) -> NDArray:
     array = np.asarray(boxes)
     half = array.shape[-1] // 2
     return np.concatenate([array[..., :half][..., ::-1], array[..., half:][..., ::-1] - 1], axis=-1)
+
+
+_AXES = {2: "x_min, y_min, x_max, y_max", 3: "x_min, y_min, z_min, x_max, y_max, z_max"}
+
+
+def check_boxes(boxes: ArrayLike, shape: Sequence[int], source: str = "boxes") -> NDArray[np.int64]:
+    """Checks boxes in the users' convention against an image and returns them as this package's, (N, 2 D).
+
+    A box that reaches beyond the image is refused rather than cut: it is nearly always one of another image, or has
+    its coordinates in another order.
+
+    Args:
+        boxes: N boxes, or one, as [x_min, y_min, x_max, y_max] (z after y for volumes), last pixel included.
+        shape: of the image, (H, W) or (D, H, W).
+        source: where the boxes come from, for messages.
+
+    Raises:
+        InputError: no box; not numbers, NaN, not whole; wrong number of values; inverted; outside the image.
+    """
+    dimensions = len(shape)
+    expected = f"[{_AXES[dimensions]}]"
+    array: NDArray[np.float64] | None
+    try:
+        array = np.asarray(boxes, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = None
+    if array is None or array.ndim == 0:
+        raise InputError(f"{source}: expected boxes as {expected}, all numbers; found {boxes!r}")
+    if array.size == 0:
+        raise InputError(f"{source}: found no box; expected at least one as {expected}")
+    if array.ndim == 1:
+        array = array[None]
+    if array.ndim != 2 or array.shape[1] != 2 * dimensions:
+        hint = _dimension_hint(array.shape[-1], dimensions)
+        raise InputError(
+            f"{source}: found {array.shape[-1]} values per box, expected {2 * dimensions}, {expected}, for an image "
+            f"with {dimensions} dimensions{hint}"
+        )
+    for index, box in enumerate(array):
+        _check_box(box, shape, f"{source}: box {index + 1}" if len(array) > 1 else source)
+    return from_challenge(array.astype(np.int64))
+
+
+def _dimension_hint(values: int, dimensions: int) -> str:
+    if values == 4 and dimensions == 3:
+        return "; a volume needs boxes with z_min and z_max"
+    if values == 6 and dimensions == 2:
+        return "; a picture needs boxes without z"
+    return ""
+
+
+def _check_box(box: NDArray[np.float64], shape: Sequence[int], source: str) -> None:
+    numbers = [float(value) for value in box]
+    shown = "[" + ", ".join(f"{value:g}" for value in numbers) + "]"
+    if not np.isfinite(box).all():
+        raise InputError(f"{source} is {shown}; expected finite numbers")
+    if not (box == np.round(box)).all():
+        raise InputError(f"{source} is {shown}; expected whole pixel numbers")
+    half = len(box) // 2
+    limits = np.array(shape[::-1])  # (x, y[, z])
+    for axis, name in enumerate("xyz"[:half]):
+        low, high, size = numbers[axis], numbers[axis + half], limits[axis]
+        if low > high:
+            raise InputError(f"{source} is {shown}, with {name}_min > {name}_max; expected {_AXES[half]} in this order")
+        if low < 0 or high >= size:
+            raise InputError(
+                f"{source} is {shown}, which reaches beyond the image: its {name} runs from 0 to {size - 1}"
+            )

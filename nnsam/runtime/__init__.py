@@ -6,9 +6,9 @@ Names are imported on first use (PEP 562).
 import importlib
 
 _EXPORTS = {
-    "BoxPredictor": "nnsam.runtime.box_predictor",
-    "Bundle": "nnsam.runtime.bundle",
-    "Predictor": "nnsam.runtime.predictor",
+    "BoxPredictor": "nnsam.inference.box.bundle_predictor",
+    "Bundle": "nnsam.inference.bundle",
+    "Predictor": "nnsam.inference.automatic.predictor",
 }
 __all__ = sorted(_EXPORTS)
 

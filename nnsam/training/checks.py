@@ -1,11 +1,13 @@
 """Checks before nnU-Net's trainer writes anything: versions, configuration, fold."""
 
 import json
+import os
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from nnsam.errors import InputError, SetupError
+from nnsam.errors import InputError, NnsamError, SetupError
 
 
 def release(text: str) -> tuple[int, ...]:
@@ -97,3 +99,25 @@ def check_fold(fold: int | str, preprocessed: Path | None, dataset_json: dict[st
             )
     if not 0 <= int(fold) < folds:
         raise InputError(f"fold {fold} does not exist: {origin} has folds 0 to {folds - 1}; use one of them, or 'all'")
+
+
+_previous = None
+
+
+def install() -> None:
+    """Installs the hook once; set ``NNSAM_TRACEBACK`` to see stack traces.
+
+    Called when nnU-Net looks up one of our trainers, that is in the processes of nnU-Net's commands. The exceptions
+    themselves are ordinary ones: code that calls nnU-Net as a library can catch them.
+    """
+    global _previous
+    if _previous is None:
+        _previous = sys.excepthook
+        sys.excepthook = _show
+
+
+def _show(kind, error, trace):
+    if issubclass(kind, NnsamError) and not os.environ.get("NNSAM_TRACEBACK"):
+        print(f"nnsam: {error}", file=sys.stderr)  # noqa: T201
+    else:
+        (_previous or sys.__excepthook__)(kind, error, trace)

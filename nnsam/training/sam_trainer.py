@@ -19,16 +19,13 @@ from nnsam.errors import InputError
 from nnsam.geometry.signed_distance import BAND
 from nnsam.losses import LevelSetLoss
 from nnsam.losses.compound import SegmentationAndLevelSetLoss
-from nnsam.networks.fused_unet import FusedUNet
-from nnsam.networks.mobile_sam import MobileSAMEncoder
-from nnsam.networks.mobile_sam_checkpoint import load_encoder_state
+from nnsam.networks.fused_unet import FusedUNet, SegmentationNetwork
+from nnsam.networks.mobile_sam import MobileSAMEncoder, load_encoder_state
 from nnsam.networks.sam_branch import SAMBranch
-from nnsam.networks.segmentation_network import SegmentationNetwork
+from nnsam.training.acceleration import CPUAcceleration, check_settings
 from nnsam.training.checks import check_configuration, check_fold, check_versions
-from nnsam.training.cpu_acceleration import CPUAcceleration, check_settings
-from nnsam.training.encoder_weights import WEIGHTS_RECORD, fill_encoder, record_weights
-from nnsam.training.level_set_target import AppendSignedDistance
-from nnsam.training.loss_history import LossHistory, has_learnt
+from nnsam.training.records import WEIGHTS_RECORD, LossHistory, fill_encoder, has_learnt, record_weights
+from nnsam.training.transforms import AppendSignedDistance
 
 
 class nnSAMTrainer(nnUNetTrainer):

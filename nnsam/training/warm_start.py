@@ -9,40 +9,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from nnsam.errors import InputError
+from nnsam.nnunet.checkpoint import read_nnunet_checkpoint
 
 OURS = ("sam.", "fusion.", "level_set_head.")
-
-
-def read_nnunet_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Reads a checkpoint that nnU-Net's trainer wrote, without running code from it (``weights_only=True``).
-
-    Raises:
-        InputError: the file is missing, damaged, or no checkpoint of nnU-Net v2.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"there is no file {path}; expected a checkpoint of nnU-Net, e.g. fold_0/checkpoint_final.pth")
-    # What nnU-Net puts into its log beside plain Python values: numpy scalars.
-    core = np._core if hasattr(np, "_core") else np.core
-    allowed: list[Any] = [core.multiarray.scalar, np.dtype]
-    allowed += [type(np.dtype(name)) for name in ("float16", "float32", "float64", "int32", "int64")]
-    try:
-        with torch.serialization.safe_globals(allowed):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen types for files that are no checkpoints
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"{path} cannot be read as a checkpoint of nnU-Net: {reason}; give a checkpoint_*.pth "
-            f"that nnUNetv2_train wrote"
-        ) from error
-    missing = {"network_weights", "init_args", "trainer_name"} - set(checkpoint)
-    if missing:
-        raise InputError(f"{path} is no checkpoint of nnU-Net v2: it lacks {', '.join(sorted(missing))}")
-    return checkpoint
 
 
 def write_warm_start(source: str | Path, target: str | Path, trainer: str = "nnSAMTrainer") -> dict[str, int]:
@@ -64,9 +36,9 @@ def write_warm_start(source: str | Path, target: str | Path, trainer: str = "nnS
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     from nnsam import weights
+    from nnsam.nnunet.trainer_names import trainer_class
     from nnsam.training.checks import check_configuration
-    from nnsam.training.encoder_weights import fill_encoder
-    from nnsam.training.trainer_names import trainer_class
+    from nnsam.training.records import fill_encoder
 
     target = Path(target)
     if not target.resolve().parent.is_dir():

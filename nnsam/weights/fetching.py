@@ -3,16 +3,15 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnsam.errors import WeightsError
-from nnsam.weights import environment
-from nnsam.weights.addresses import addresses, shown
+from nnsam.support import environment
 from nnsam.weights.cache import cached_path, is_intact, locked, part_path
-from nnsam.weights.spec import OFFICIAL, CheckpointSpec
+from nnsam.weights.spec import OFFICIAL, CheckpointSpec, addresses, shown
 
 if TYPE_CHECKING:
     from nnsam.weights.resuming import ResumingDownloader
@@ -108,3 +107,34 @@ def _quiet_pooch() -> Iterator[None]:
 
 def _tell_of_waiting() -> None:
     sys.stderr.write("nnsam: another process is fetching the SAM weights; waiting for it\n")
+
+
+@contextmanager
+def download_bar(name: str, total: int, enabled: bool) -> Iterator[Callable[[int], None]]:
+    """Shows a bar while the body runs.
+
+    Args:
+        name: What is being downloaded.
+        total: Its length in bytes.
+        enabled: False shows nothing; nor is anything shown where standard error is not a terminal.
+
+    Yields:
+        A function that takes the number of bytes that are there by now.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    if not (enabled and console.is_terminal):
+        yield lambda done: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(name, total=total)
+        yield lambda done: progress.update(task, completed=done)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from nnsam.errors import NnsamWarning, WeightsError
-from nnsam.weights import environment
+from nnsam.support import environment
 from nnsam.weights.cache import cached_path, sha256_of
 from nnsam.weights.fetching import fetch
-from nnsam.weights.inspection import damaged, missing_configured
 from nnsam.weights.spec import OFFICIAL, CheckpointSpec
+from nnsam.weights.status import damaged, missing_configured
 
 _WITHOUT_CACHE = (
     "set NNSAM_WEIGHTS to the path of a checkpoint, or to `random` for an encoder with random weights (for trials)"

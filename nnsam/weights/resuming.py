@@ -15,10 +15,9 @@ import urllib3
 
 from nnsam import __version__
 from nnsam.errors import WeightsError
-from nnsam.weights.addresses import shown
 from nnsam.weights.cache import file_size, sha256_of
-from nnsam.weights.progress import download_bar
-from nnsam.weights.spec import CheckpointSpec
+from nnsam.weights.fetching import download_bar
+from nnsam.weights.spec import CheckpointSpec, shown
 
 MAX_FAILURES = 4  # attempts in a row that bring no progress worth the name
 BACKOFF_S = 0.5  # doubled after each of them

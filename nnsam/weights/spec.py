@@ -1,6 +1,9 @@
 """What the one checkpoint that this package fetches is: name, size, SHA-256 and addresses."""
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
+
+from nnsam.support import environment
 
 _REPOSITORY = "https://github.com/ChaoningZhang/MobileSAM"
 
@@ -32,3 +35,23 @@ OFFICIAL = CheckpointSpec(
         f"{_REPOSITORY}/raw/master/weights/mobile_sam.pt",
     ),
 )
+
+
+def addresses(spec: CheckpointSpec, mirror: str | None = None) -> tuple[str, ...]:
+    """Returns the addresses to try: the mirror alone where one is given (here or in NNSAM_WEIGHTS_URL).
+
+    Whoever names a mirror may be in a network where asking GitHub as well only costs time, or is not wanted.
+    """
+    mirror = mirror or environment.mirror()
+    if mirror is None:
+        return spec.urls
+    return (mirror + spec.name if mirror.endswith("/") else mirror,)
+
+
+def shown(url: str) -> str:
+    """Returns an address without what may be secret: user, password, query."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "the address given"
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

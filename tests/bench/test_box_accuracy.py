@@ -3,10 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from nnsam.bench.box_accuracy import evaluate_sets, score_in_box, spread
-from nnsam.bench.box_baselines import inscribed_ellipse
-from nnsam.bench.box_cases import find_box_sets, read_box_case, synthetic_case
-from nnsam.bench.box_summary import summarize_rows
+from nnsam.bench.box.accuracy import evaluate_sets, score_in_box, spread, summarize_rows
+from nnsam.bench.box.baselines import inscribed_ellipse
+from nnsam.bench.box.cases import find_box_sets, read_box_case, synthetic_case
 from nnsam.errors import InputError
 from nnsam.geometry.boxes import slices
 from nnsam.inference import BoxModelSpec, BoxPredictor

@@ -3,14 +3,15 @@ import json
 import numpy as np
 import pytest
 
-from nnsam.bench import box, box_load
-from nnsam.bench.box import bench_box, count_passes, measure_sizes
-from nnsam.bench.box_load import measure_load, peak_memory_mb, random_boxes
-from nnsam.bench.box_model import CountingBackend
+from nnsam.bench.box import load as box_load
+from nnsam.bench.box import speed as box
+from nnsam.bench.box.load import measure_load, peak_memory_mb, random_boxes
+from nnsam.bench.box.model import CountingBackend
+from nnsam.bench.box.speed import bench_box, count_passes, measure_sizes
 from nnsam.cli.main import main
 from nnsam.errors import InputError, SetupError
 from nnsam.inference import BoxModelSpec, BoxPredictor
-from nnsam.prompts.validation import check_boxes
+from nnsam.prompts.convention import check_boxes
 
 SPEC = BoxModelSpec((32, 40), 1, "binary")
 

@@ -3,13 +3,15 @@ import json
 import numpy as np
 import pytest
 
-from nnsam.bench import cpu, cpu_cases, cpu_ratios
-from nnsam.bench.box_model import CountingBackend
-from nnsam.bench.cpu import bench_cpu
-from nnsam.bench.cpu_cases import measure_rows
-from nnsam.bench.cpu_process import ColdRun
-from nnsam.bench.cpu_ratios import PYTORCH, compare_box_network, compare_encoder, compare_zoom
-from nnsam.bench.cpu_rows import TableRow
+from nnsam.bench.box.model import CountingBackend
+from nnsam.bench.cpu import cases as cpu_cases
+from nnsam.bench.cpu import ratios as cpu_ratios
+from nnsam.bench.cpu import run as cpu
+from nnsam.bench.cpu.cases import measure_rows
+from nnsam.bench.cpu.process import ColdRun
+from nnsam.bench.cpu.ratios import PYTORCH, compare_box_network, compare_encoder, compare_zoom
+from nnsam.bench.cpu.rows import TableRow
+from nnsam.bench.cpu.run import bench_cpu
 from nnsam.errors import InputError
 from nnsam.inference import BoxModelSpec, BoxPredictor
 
@@ -108,7 +110,7 @@ def test_the_headline_precision_is_the_quickest(tmp_path, monkeypatch, processes
         return BoxPredictor(backend)
 
     monkeypatch.setattr(cpu_cases, "open_predictor", open_predictor)
-    monkeypatch.setattr("nnsam.bench.cpu_timing.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("nnsam.bench.cpu.timing.time.perf_counter", lambda: clock[0])
     found = measure_rows(tmp_path, ROWS, ["f32", "bf16", "int8"], 1, cold=False)
     assert {row["precision"] for row in found} == {"bf16"}
     assert found[0]["warm_s"] == 2
@@ -131,7 +133,7 @@ def test_content_changes_from_round_to_round(tmp_path, monkeypatch):
 
 
 def test_pytorch_comes_after_the_bundle(tmp_path, opened, processes):
-    from nnsam.bench.cpu_pytorch import random_model_folder
+    from nnsam.bench.cpu.pytorch import random_model_folder
 
     folder = random_model_folder(tmp_path / "model", model="small")
     [row] = measure_rows(tmp_path / "bundle", ROWS[:1], ["f32"], 1, pytorch=folder)
@@ -148,8 +150,8 @@ def test_pytorch_comes_after_the_bundle(tmp_path, opened, processes):
 def test_the_random_model_folder_is_the_random_network(tmp_path):
     import torch
 
-    from nnsam.bench.cpu_model import random_network
-    from nnsam.bench.cpu_pytorch import random_model_folder
+    from nnsam.bench.cpu.model import random_network
+    from nnsam.bench.cpu.pytorch import random_model_folder
 
     backend = BoxPredictor.from_folder(random_model_folder(tmp_path / "model", model="small")).backend
     assert backend.spec.image_channels == 3
@@ -164,14 +166,14 @@ def test_the_random_model_folder_is_the_random_network(tmp_path):
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """The small network as a bundle, f32 only."""
-    from nnsam.bench.cpu_model import random_bundle
+    from nnsam.bench.cpu.model import random_bundle
 
     return random_bundle(tmp_path_factory.mktemp("tiny") / "bundle", model="small")
 
 
 def test_the_random_bundle_is_whole_and_finds_objects_everywhere(tiny):
-    from nnsam.bench.cpu_model import random_network
-    from nnsam.runtime.bundle import Bundle
+    from nnsam.bench.cpu.model import random_network
+    from nnsam.inference.bundle import Bundle
 
     assert Bundle.open(tiny.folder, "box").manifest["box"]["prompt"] == "binary"
     run = cpu_ratios.compile_ir(tiny.folder / "unet_fold0.xml", "f32", 1)
@@ -198,8 +200,8 @@ def test_networks_of_any_prompt_are_compared(tmp_path, monkeypatch):
     from export.model_folders import write_model_folder
     from inference.fakes import box_plans
 
-    from nnsam.export import measurement
-    from nnsam.export.export_model import export_model
+    from nnsam.exporting import comparison as measurement
+    from nnsam.exporting.export_model import export_model
 
     monkeypatch.setattr(measurement, "TIMING_SECONDS", 0.0)
     folder = write_model_folder(
@@ -239,7 +241,7 @@ def test_a_zoomed_box_is_compared_with_pytorch(tiny, monkeypatch):
 @pytest.mark.slow
 def test_noise_quantises_a_network(tmp_path):
     pytest.importorskip("nncf")
-    from nnsam.bench.cpu_model import random_bundle
+    from nnsam.bench.cpu.model import random_bundle
 
     bundle = random_bundle(tmp_path / "bundle", int8=True, model="small")
     files = bundle.manifest["networks"]["folds"][0]
@@ -251,8 +253,8 @@ def test_noise_quantises_a_network(tmp_path):
 
 @pytest.mark.slow
 def test_the_hybrid_bundle_has_an_encoder(tmp_path):
-    from nnsam.bench.cpu_model import random_bundle
-    from nnsam.runtime.bundle import Bundle
+    from nnsam.bench.cpu.model import random_bundle
+    from nnsam.inference.bundle import Bundle
 
     random_bundle(tmp_path / "bundle", hybrid=True, model="small", sam_size=64)
     bundle = Bundle.open(tmp_path / "bundle", "box")

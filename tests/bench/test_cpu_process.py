@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from nnsam.bench.cpu_process import peak_of_process, run_cold, segment_command
+from nnsam.bench.cpu.process import peak_of_process, run_cold, segment_command
 from nnsam.errors import SetupError
 
 WRITE = """

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from nnsam.bench.cpu_rows import ROWS, TableRow, choose_rows, limit_slices, make_image, next_content
+from nnsam.bench.cpu.rows import ROWS, TableRow, choose_rows, limit_slices, make_image, next_content
 from nnsam.errors import InputError
-from nnsam.prompts.validation import check_boxes
+from nnsam.prompts.convention import check_boxes
 
 SMALL = (TableRow("a", (60, 80), 1), TableRow("b", (90, 70), 40), TableRow("c", (5, 60, 50), 6))
 

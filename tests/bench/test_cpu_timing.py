@@ -1,7 +1,7 @@
 import pytest
 
-from nnsam.bench import cpu_timing
-from nnsam.bench.cpu_timing import Timing, comparison, find_speedup, speedup, time_alternating
+from nnsam.bench.cpu import timing as cpu_timing
+from nnsam.bench.cpu.timing import Timing, comparison, find_speedup, speedup, time_alternating
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnsam.geometry.boxes import slices
-from nnsam.prompts.validation import check_boxes
+from nnsam.prompts.convention import check_boxes
 
 
 @dataclass

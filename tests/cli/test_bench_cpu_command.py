@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from nnsam.bench import cpu
+from nnsam.bench.cpu import run as cpu
 from nnsam.cli.main import main
 
 CANDIDATE = {"median_s": 0.25, "min_s": 0.2, "max_s": 0.4, "speedup_low": 1.0, "speedup_high": 2.0}
@@ -115,8 +115,8 @@ def test_unknown_rows_and_precisions(capsys):
 
 @pytest.mark.parametrize("change", [{"comparisons": []}, {"rows": []}, {"comparisons": [], "rows": []}])
 def test_parts_may_be_absent(tmp_path, change, capsys):
-    from nnsam.bench.cpu_output import write_results
-    from nnsam.cli.bench_cpu_tables import print_cpu_tables
+    from nnsam.bench.cpu.output import write_results
+    from nnsam.cli.bench import print_cpu_tables
 
     write_results({**RESULT, **change}, tmp_path)
     assert (tmp_path / "cpu.png").stat().st_size > 1000

@@ -8,7 +8,7 @@ import pytest
 from skimage import io
 
 from nnsam.cli.main import main
-from nnsam.data.phantom import write_phantom_dataset
+from nnsam.datasets.phantom import write_phantom_dataset
 
 
 @pytest.fixture

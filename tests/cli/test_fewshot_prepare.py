@@ -10,7 +10,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "fewshot"))
 
 from raw_study import case_names, make_raw, write_case
 
-from nnsam.cli import fewshot, main
+from nnsam.cli import main
+from nnsam.cli.fewshot import command as fewshot
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_json_can_be_read_by_programs(raw, tmp_path, capsys):
 
 def test_plan_plans_every_subset(raw, tmp_path, monkeypatch, capsys):
     planned = []
-    monkeypatch.setattr("nnsam.fewshot.planning.plan_subset", lambda *arguments: planned.append(arguments))
+    monkeypatch.setattr("nnsam.fewshot.study.planning.plan_subset", lambda *arguments: planned.append(arguments))
     assert prepare(raw, tmp_path, "--split", "given", "--plan", "--np", "3") == 0
     assert planned == [(tmp_path / "study", size, seed, 3) for size in (2, 3) for seed in (0, 1)]
 

@@ -82,7 +82,7 @@ def test_status_of_a_study_that_was_not_started(study, capsys):
 )
 def test_sentences(study, capsys, monkeypatch, arguments, sentence):
     # Importing nnU-Net takes seconds; its answer is tested below.
-    monkeypatch.setattr("nnsam.fewshot.methods._nnunet_finds", lambda name: False)
+    monkeypatch.setattr("nnsam.fewshot.runs.methods._nnunet_finds", lambda name: False)
     assert run(study, *arguments) == 1
     error = capsys.readouterr().err
     assert sentence in error
@@ -111,7 +111,7 @@ def test_nnunet_is_asked_for_its_trainers(study, capsys):
 @pytest.mark.slow
 def test_with_nnunet_itself(tmp_path):
     """Two methods, one size, one seed, one epoch of two iterations on phantoms."""
-    from nnsam.data.phantom import write_phantom_dataset
+    from nnsam.datasets.phantom import write_phantom_dataset
 
     raw = write_phantom_dataset(tmp_path / "Dataset001_Phantoms", n_train=6, n_test=2, size=(64, 64))
     experiment = tmp_path / "study"

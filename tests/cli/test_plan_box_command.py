@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from nnsam.cli.main import main
-from nnsam.data.phantom import write_phantom_dataset
+from nnsam.datasets.phantom import write_phantom_dataset
 
 
 @pytest.fixture

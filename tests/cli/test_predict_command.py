@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "runtime"))  # `bun
 from bundles import write_automatic, write_box
 
 from nnsam.cli.main import build_parser, main
-from nnsam.runtime.precision import cpu_precisions
-from nnsam.runtime.predictor import Predictor
-from nnsam.runtime.run_record import RECORD
+from nnsam.inference.automatic.predictor import Predictor
+from nnsam.inference.folders.record import RECORD
+from nnsam.support.openvino import cpu_precisions
 
 NAMES = ["a", "b", "c"]
 
@@ -212,7 +212,7 @@ def test_wrong_usage_gives_2(bundle, images, tmp_path, words):
 
 
 def test_a_precision_that_the_cpu_lacks(bundle, images, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("nnsam.runtime.precision.cpu_precisions", lambda: frozenset({"f32"}))
+    monkeypatch.setattr("nnsam.support.openvino.cpu_precisions", lambda: frozenset({"f32"}))
     text = sentence(capsys, bundle, "-i", images, "-o", tmp_path / "out", "--precision", "bf16")
     assert "no bf16 instructions" in text
 
@@ -232,8 +232,8 @@ def test_help_has_examples(capsys):
 
 
 def test_ray_gets_everything(bundle, images, tmp_path, monkeypatch, capsys):
-    from nnsam.runtime import ray_run
-    from nnsam.runtime.folder_run import FolderReport
+    from nnsam.inference.folders import ray_run
+    from nnsam.inference.folders.predict import FolderReport
 
     calls = []
     monkeypatch.setattr(
@@ -313,7 +313,7 @@ def test_the_block_blocks():
 
 INTERRUPTED = """
 import sys, time
-from nnsam.runtime import predictor
+from nnsam.inference.automatic import predictor
 infer = predictor.Predictor.infer
 def slow(*args, **options):
     time.sleep(0.4)
@@ -349,7 +349,7 @@ def test_ctrl_c(bundle, images, tmp_path):
 def test_bars_are_shown_only_on_terminals(monkeypatch, tmp_path, capsys):
     import io
 
-    from nnsam.cli.predict_screen import Screen
+    from nnsam.cli.predict import Screen
 
     class Terminal(io.StringIO):
         def isatty(self):

@@ -11,10 +11,10 @@ from runtime import bundles
 
 from nnsam.cli.main import main
 from nnsam.inference import BoxPredictor, TorchBackend
-from nnsam.inference.spec import BoxModelSpec
-from nnsam.metrics.label_files import read_label_map
-from nnsam.runtime import precision
-from nnsam.segment_files import load_predictor
+from nnsam.inference.folders.segment import load_predictor
+from nnsam.io.labels import read_label_map
+from nnsam.prompts.box_model import BoxModelSpec
+from nnsam.support import openvino as precision
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (60, 70, 3), np.uint8)
 BOXES = [[5, 10, 30, 25], [40, 0, 59, 39]]

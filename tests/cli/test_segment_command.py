@@ -10,12 +10,11 @@ import tifffile
 from fake_predictor import FakePredictor
 from PIL import Image
 
-from nnsam import segment_files
 from nnsam.cli.main import main
-from nnsam.data.box_overlay import LINE_COLORS
-from nnsam.data.input_image import InputImage
-from nnsam.data.overlay import COLORS
-from nnsam.metrics.label_files import read_label_map
+from nnsam.inference.folders import segment as segment_files
+from nnsam.io.image import InputImage
+from nnsam.io.labels import read_label_map
+from nnsam.io.overlay import COLORS, LINE_COLORS
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
 COLOUR = np.stack([GREY, 255 - GREY, GREY // 2], axis=-1)
@@ -340,7 +339,7 @@ def test_interruption_keeps_what_is_complete_and_the_old_file(predictor, folder,
 
     def interrupted(path, labels, image: InputImage):
         if path.name == "c.png":
-            monkeypatch.setattr("nnsam.data.segmentation_files._write", stop)
+            monkeypatch.setattr("nnsam.io.writing._write", stop)
         real(path, labels, image)
 
     def stop(draft, *_):

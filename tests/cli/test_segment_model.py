@@ -8,12 +8,11 @@ import torch
 from PIL import Image
 
 from nnsam.cli.main import main
-from nnsam.data.input_files import InputFile
-from nnsam.metrics.label_files import read_label_map
+from nnsam.inference.folders.segment import load_predictor, plan_tasks, segment_files
+from nnsam.io.inputs import InputFile
+from nnsam.io.labels import read_label_map
 from nnsam.networks.box_unet import box_architecture, build_box_unet
 from nnsam.prompts.box_files import open_box_source
-from nnsam.segment_files import load_predictor, segment_files
-from nnsam.segment_tasks import plan_tasks
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
 

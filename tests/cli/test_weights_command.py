@@ -153,7 +153,7 @@ def loader(monkeypatch):
         if path.read_bytes() != CONTENT:
             raise WeightsError("keys do not fit")
 
-    monkeypatch.setattr("nnsam.networks.mobile_sam_checkpoint.load_encoder_state", load)
+    monkeypatch.setattr("nnsam.networks.mobile_sam.load_encoder_state", load)
     return seen
 
 

@@ -2,8 +2,8 @@ import os
 
 import pytest
 
-from nnsam.data.atomic import atomic_file, atomic_folder
 from nnsam.errors import InputError
+from nnsam.support.files import atomic_file, atomic_folder
 
 
 def test_folder_appears_only_when_the_block_has_ended(tmp_path):

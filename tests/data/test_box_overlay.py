@@ -1,7 +1,6 @@
 import numpy as np
 
-from nnsam.data.box_overlay import LARGEST_SIDE, LINE_COLORS, draw_segmentation
-from nnsam.data.overlay import COLORS
+from nnsam.io.overlay import COLORS, LARGEST_SIDE, LINE_COLORS, draw_segmentation
 
 GREEN, ON_BLACK, ON_GREEN = LINE_COLORS
 

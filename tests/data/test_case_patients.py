@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from nnsam.data.case_patients import patients_of
-from nnsam.data.npz_dataset import convert_npz_dataset
+from nnsam.datasets.challenge import convert_npz_dataset
+from nnsam.datasets.patients import patients_of
 from nnsam.errors import InputError
 
 

@@ -8,10 +8,10 @@ import pytest
 import SimpleITK as sitk
 from mmwhs_toy import heart, read, write_case, write_cfdnet
 
-from nnsam.data import cfdnet
-from nnsam.data.case_patients import patients_of
-from nnsam.data.mmwhs import Choices, convert_mmwhs
-from nnsam.data.mmwhs_slices import SliceRule
+from nnsam.datasets.mmwhs import cfdnet
+from nnsam.datasets.mmwhs.convert import Choices, convert_mmwhs
+from nnsam.datasets.mmwhs.slices import SliceRule
+from nnsam.datasets.patients import patients_of
 from nnsam.errors import InputError
 
 

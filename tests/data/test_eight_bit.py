@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nnsam.data.eight_bit import to_eight_bit, to_rgb
+from nnsam.io.image import to_eight_bit, to_rgb
 
 
 def test_eight_bit_images_stay():

@@ -8,9 +8,9 @@ import SimpleITK as sitk
 import tifffile
 from PIL import Image
 
-from nnsam.data.input_files import find_input_files
-from nnsam.data.input_image import decoding
 from nnsam.errors import InputError, NnsamWarning
+from nnsam.io.image import decoding
+from nnsam.io.inputs import find_input_files
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
 COLOUR = np.stack([GREY, 255 - GREY, GREY // 2], axis=-1)

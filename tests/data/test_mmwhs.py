@@ -7,9 +7,9 @@ import pytest
 import SimpleITK as sitk
 from mmwhs_toy import FLIPPED, IDENTITY, MIDDLES, OBLIQUE, heart, read, write_case
 
-from nnsam.data.case_patients import patients_of
-from nnsam.data.mmwhs import Choices, convert_mmwhs
-from nnsam.data.mmwhs_slices import SliceRule
+from nnsam.datasets.mmwhs.convert import Choices, convert_mmwhs
+from nnsam.datasets.mmwhs.slices import SliceRule
+from nnsam.datasets.patients import patients_of
 from nnsam.errors import InputError
 
 LABEL_OF = {500: 1, 600: 2, 420: 3, 550: 4, 205: 5, 820: 6, 850: 7}

@@ -7,8 +7,8 @@ import pytest
 import SimpleITK as sitk
 from mmwhs_toy import heart, write_case, write_cfdnet
 
-from nnsam.data.mmwhs import Choices, convert_mmwhs
-from nnsam.data.mmwhs_slices import SliceRule
+from nnsam.datasets.mmwhs.convert import Choices, convert_mmwhs
+from nnsam.datasets.mmwhs.slices import SliceRule
 from nnsam.errors import InputError
 
 

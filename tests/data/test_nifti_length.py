@@ -4,8 +4,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from nnsam.data.nifti_length import check_nifti_length
 from nnsam.errors import InputError
+from nnsam.io.volumes import check_nifti_length
 
 
 @pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from nnsam.data.npz_case import read_npz_case
 from nnsam.errors import InputError
+from nnsam.io.npz import read_npz_case
 
 IMAGE, LABELS = np.zeros((6, 8), np.uint8), np.ones((6, 8), np.uint8)
 

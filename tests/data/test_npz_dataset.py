@@ -5,8 +5,8 @@ import pytest
 import SimpleITK as sitk
 from skimage import io
 
-from nnsam.data import npz_dataset
-from nnsam.data.npz_dataset import convert_npz_dataset
+from nnsam.datasets import challenge as npz_dataset
+from nnsam.datasets.challenge import convert_npz_dataset
 from nnsam.errors import InputError
 
 

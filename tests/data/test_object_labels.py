@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nnsam.data.object_labels import colour_instances, instance_labels, object_label_names
+from nnsam.datasets.objects import colour_instances, instance_labels, object_label_names
 from nnsam.errors import InputError
 
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from skimage import io
 
-from nnsam.data.overlay import COLORS, OverlayCase, overlay, write_overlays
-from nnsam.data.phantom import make_phantom
+from nnsam.datasets.phantom import make_phantom
 from nnsam.errors import InputError
+from nnsam.io.overlay import COLORS, OverlayCase, overlay, write_overlays
 
 
 def square() -> np.ndarray:

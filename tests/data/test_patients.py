@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnsam.data.patients import fixed_fold, patient_folds, patient_ids
+from nnsam.datasets.patients import fixed_fold, patient_folds, patient_ids
 from nnsam.errors import InputError
 
 

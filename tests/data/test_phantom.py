@@ -5,8 +5,8 @@ import pytest
 from scipy import ndimage
 from skimage import io
 
-from nnsam.data import phantom
-from nnsam.data.phantom import IGNORE_VALUE, STRUCTURES, make_phantom, paint_ignore, write_phantom_dataset
+from nnsam.datasets import phantom
+from nnsam.datasets.phantom import IGNORE_VALUE, STRUCTURES, make_phantom, paint_ignore, write_phantom_dataset
 from nnsam.errors import InputError
 
 

@@ -5,8 +5,8 @@ import pytest
 from scipy import ndimage
 from skimage import io
 
-from nnsam.data import prompt_dataset
-from nnsam.data.prompt_dataset import convert_prompt_dataset
+from nnsam.datasets import objects as prompt_dataset
+from nnsam.datasets.objects import convert_prompt_dataset
 from nnsam.errors import InputError
 
 TARGET = "Dataset201_Boxes"

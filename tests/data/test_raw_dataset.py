@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from nnsam.data.raw_dataset import check_dataset_folder_name, image_name, write_dataset_json
 from nnsam.errors import InputError
+from nnsam.nnunet.raw_dataset import check_dataset_folder_name, image_name, write_dataset_json
 
 
 @pytest.mark.parametrize("name", ["Dataset001_A", "Dataset999_my-data.v2"])

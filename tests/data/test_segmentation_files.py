@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnsam.data.input_files import ENDINGS, find_input_files
-from nnsam.data.input_image import make_input_image
-from nnsam.data.segmentation_files import LABEL_ENDINGS, label_dtype, label_ending, write_segmentation
 from nnsam.errors import InputError
-from nnsam.metrics.label_files import read_label_map
+from nnsam.io.image import make_input_image
+from nnsam.io.inputs import ENDINGS, find_input_files
+from nnsam.io.labels import read_label_map
+from nnsam.io.writing import LABEL_ENDINGS, label_dtype, label_ending, write_segmentation
 
 PICTURE = make_input_image("a.png", np.arange(48, dtype=np.uint8).reshape(6, 8), 2)
 STACK = make_input_image("a.tif", np.arange(192, dtype=np.uint8).reshape(4, 6, 8), 3)

@@ -8,7 +8,7 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from plans import dataset_json, make_plans
 
-from nnsam.export.trained_model import find_trainer
+from nnsam.nnunet.model_folder import find_trainer
 
 REGIONS = {"background": 0, "whole": [1, 2], "core": 2}
 

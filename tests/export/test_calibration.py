@@ -13,12 +13,10 @@ from plans import dataset_json, make_plans
 from skimage import io
 
 from nnsam.errors import InputError
-from nnsam.export.calibration import CalibrationSet, calibration_patches
-from nnsam.export.calibration_case import CalibrationModel
-from nnsam.export.calibration_crops import random_crops
-from nnsam.export.calibration_zoom import choose_boxes, object_boxes, random_box, zoomed_patch
+from nnsam.exporting.calibration import CalibrationModel, CalibrationSet, calibration_patches, random_crops
+from nnsam.exporting.calibration_boxes import choose_boxes, object_boxes, random_box, zoomed_patch
 from nnsam.inference import BoxModelSpec
-from nnsam.inference.image import PreparedImage
+from nnsam.inference.box.image import PreparedImage
 
 PATCH = (32, 48)
 

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from nnsam.errors import InputError
-from nnsam.export.conversion import resize_matrix, to_openvino
-from nnsam.networks.sam_input import resize
+from nnsam.exporting.conversion import resize_matrix, to_openvino
+from nnsam.networks.sam_branch import resize
 
 
 @pytest.mark.parametrize(

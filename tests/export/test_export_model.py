@@ -11,12 +11,13 @@ from inference.fakes import box_plans
 from plans import RESENC, make_plans
 
 from nnsam.errors import InputError, SetupError
-from nnsam.export import draft, measurement
-from nnsam.export import export_model as module
-from nnsam.export.conversion import sam_input
-from nnsam.export.export_model import export_model
-from nnsam.export.trained_model import load_trained_model
-from nnsam.runtime.bundle import Bundle
+from nnsam.exporting import comparison as measurement
+from nnsam.exporting import draft
+from nnsam.exporting import export_model as module
+from nnsam.exporting.conversion import sam_input
+from nnsam.exporting.export_model import export_model
+from nnsam.inference.bundle import Bundle
+from nnsam.nnunet.model_folder import load_trained_model
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from nnsam.errors import InputError
-from nnsam.export.parity import LogitDifference, MaskAgreement, hard_masks, worst
+from nnsam.exporting.comparison import LogitDifference, MaskAgreement, hard_masks, worst
 
 
 def test_differences_are_gathered_over_patches():

@@ -1,7 +1,7 @@
 import pytest
 
 from nnsam.errors import InputError
-from nnsam.export.precision_choice import Candidate, choose, fused_is_faster
+from nnsam.exporting.comparison import Candidate, choose, fused_is_faster
 
 
 def candidates(**values):

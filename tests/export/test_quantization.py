@@ -9,12 +9,15 @@ import torch
 from torch import nn
 
 from nnsam.errors import InputError, SetupError
-from nnsam.export.conversion import to_openvino
-from nnsam.export.quantization import label_masks, mask_agreement, quantize, region_masks
-from nnsam.export.quantization_scope import (
+from nnsam.exporting.conversion import to_openvino
+from nnsam.exporting.quantization import (
     is_transformer,
+    label_masks,
+    mask_agreement,
     operations_with_weights,
+    quantize,
     quantized_operations,
+    region_masks,
     sensitive_operations,
 )
 
@@ -157,7 +160,7 @@ def test_nncf_neither_reports_nor_prints_nor_changes_loggers(tmp_path):
 import logging, socket
 def refuse(*args): raise AssertionError("network")
 socket.socket.connect = refuse
-from nnsam.export.nncf_loading import load_nncf
+from nnsam.exporting.quantization import load_nncf
 nncf = load_nncf()
 from unittest.mock import MagicMock
 from nncf.telemetry.wrapper import telemetry

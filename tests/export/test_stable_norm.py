@@ -3,10 +3,9 @@ import pytest
 import torch
 from torch import nn
 
-from nnsam.export import stable_norm
-from nnsam.export.conversion import to_openvino
-from nnsam.export.stable_norm import row_by_row, stable_norms
-from nnsam.runtime.openvino_import import import_openvino
+from nnsam.exporting import conversion as stable_norm
+from nnsam.exporting.conversion import row_by_row, stable_norms, to_openvino
+from nnsam.support.openvino import import_openvino
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 7, 5), (2, 3, 4, 6, 5)])

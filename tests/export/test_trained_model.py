@@ -9,9 +9,8 @@ from export.model_folders import REGIONS, edit, write_model_folder
 from plans import make_plans
 
 from nnsam.errors import InputError
-from nnsam.export.manifest import describe
-from nnsam.export.support import RESAMPLING_DEFAULTS, resampling_arguments
-from nnsam.export.trained_model import load_trained_model
+from nnsam.exporting.manifest import describe
+from nnsam.nnunet.model_folder import RESAMPLING_DEFAULTS, load_trained_model, resampling_arguments
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from nnsam.data.phantom import write_phantom_dataset
-from nnsam.fewshot.prepare import Request, prepare
+from nnsam.datasets.phantom import write_phantom_dataset
+from nnsam.fewshot.study.prepare import Request, prepare
 
 _COMMANDS = {
     "nnUNetv2_plan_and_preprocess": "plan",

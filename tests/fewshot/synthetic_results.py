@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from nnsam.data.image_files import write_png
-from nnsam.fewshot.protocol import Protocol
-from nnsam.fewshot.run_key import RunKey
-from nnsam.fewshot.run_state import RunState
-from nnsam.fewshot.scoring import hash_results
-from nnsam.fewshot.splits import draw_subsets
-from nnsam.metrics.legacy import RULES as LEGACY_RULES
+from nnsam.fewshot.runs.scoring import hash_results
+from nnsam.fewshot.runs.state import RunKey, RunState
+from nnsam.fewshot.study.protocol import Protocol
+from nnsam.fewshot.study.splits import draw_subsets
+from nnsam.io.writing import write_png
+from nnsam.metrics.profiles import RULES as LEGACY_RULES
 
 STRUCTURES = ("LV", "RV", "LA", "RA", "Myo")
 VERSIONS = {"python": "3.11.9", "nnsam": "0.4.0", "nnunetv2": "2.8.1", "torch": "2.8.0"}

@@ -3,7 +3,7 @@
 import pytest
 
 from nnsam.errors import InputError
-from nnsam.fewshot.budget import Budget
+from nnsam.fewshot.runs.options import Budget
 
 
 def test_nnunets_own_budget_needs_no_name():

@@ -11,12 +11,11 @@ from fake_study import FakeStudy
 from PIL import Image
 
 from nnsam.errors import InputError
-from nnsam.fewshot.budget import Budget
-from nnsam.fewshot.execution import execute_run, is_running
-from nnsam.fewshot.nnunet_model import NnunetModel
-from nnsam.fewshot.run_key import RunKey
-from nnsam.fewshot.run_options import RunOptions
-from nnsam.training.loss_history import LossHistory
+from nnsam.fewshot.runs.execution import execute_run, is_running
+from nnsam.fewshot.runs.nnunet_model import NnunetModel
+from nnsam.fewshot.runs.options import Budget, RunOptions
+from nnsam.fewshot.runs.state import RunKey
+from nnsam.training.records import LossHistory
 
 KEY = RunKey("nnUNetTrainer", 2, 0)
 OPTIONS = RunOptions(Budget(1, 2), threads=1)
@@ -79,8 +78,8 @@ def test_nnunets_validation_is_left_out(study, monkeypatch):
 
 
 def test_time_is_recorded_while_a_step_runs(study, monkeypatch):
-    monkeypatch.setattr("nnsam.fewshot.execution._RECORD_SECONDS", 0.02)
-    monkeypatch.setattr("nnsam.fewshot.nnunet_model.run_guarded", lambda *_, **__: seen.append(read_later(study)))
+    monkeypatch.setattr("nnsam.fewshot.runs.execution._RECORD_SECONDS", 0.02)
+    monkeypatch.setattr("nnsam.fewshot.runs.nnunet_model.run_guarded", lambda *_, **__: seen.append(read_later(study)))
     seen = []
     assert execute_run(study.experiment, KEY, OPTIONS) == "failed"  # no checkpoint
     assert seen[0] > 0

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnsam.errors import InputError
-from nnsam.fewshot.executors import Outcome, local
-from nnsam.fewshot.executors.local import LocalExecutor, Slot, make_slots, visible_gpus
-from nnsam.fewshot.process_guard import start_guarded
-from nnsam.fewshot.run_key import RunKey
-from nnsam.fewshot.run_options import RunOptions
+from nnsam.fewshot.runs.executors import Outcome, local
+from nnsam.fewshot.runs.executors.local import LocalExecutor, Slot, make_slots, visible_gpus
+from nnsam.fewshot.runs.options import RunOptions
+from nnsam.fewshot.runs.state import RunKey
+from nnsam.support.concurrency import start_guarded
 
 KEYS = [RunKey("nnUNetTrainer", 4, seed) for seed in range(5)]
 

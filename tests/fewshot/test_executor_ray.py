@@ -8,11 +8,10 @@ import pytest
 from fake_study import FakeStudy
 
 from nnsam.errors import InputError, SetupError
-from nnsam.fewshot.budget import Budget
-from nnsam.fewshot.executors import on_ray
-from nnsam.fewshot.executors.on_ray import RayExecutor
-from nnsam.fewshot.run_key import RunKey
-from nnsam.fewshot.run_options import RunOptions
+from nnsam.fewshot.runs.executors import on_ray
+from nnsam.fewshot.runs.executors.on_ray import RayExecutor
+from nnsam.fewshot.runs.options import Budget, RunOptions
+from nnsam.fewshot.runs.state import RunKey
 
 KEYS = [RunKey("nnUNetTrainer", 2, seed) for seed in (0, 1)]
 

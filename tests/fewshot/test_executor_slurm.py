@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from nnsam.errors import InputError, SetupError
-from nnsam.fewshot.executors import on_slurm
-from nnsam.fewshot.executors.on_slurm import SlurmExecutor, SlurmRun
-from nnsam.fewshot.run_key import RunKey
-from nnsam.fewshot.run_options import RunOptions
+from nnsam.fewshot.runs.executors import on_slurm
+from nnsam.fewshot.runs.executors.on_slurm import SlurmExecutor, SlurmRun
+from nnsam.fewshot.runs.options import RunOptions
+from nnsam.fewshot.runs.state import RunKey
 
 KEYS = [RunKey("nnUNetTrainer", 2, seed) for seed in range(3)]
 

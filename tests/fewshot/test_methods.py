@@ -6,9 +6,16 @@ from types import SimpleNamespace
 import pytest
 
 from nnsam.errors import InputError, SetupError
-from nnsam.fewshot import methods
-from nnsam.fewshot.budget import Budget
-from nnsam.fewshot.methods import METHODS, check_available, find_method, find_methods, recorded_budget, trainer_name
+from nnsam.fewshot.runs import methods
+from nnsam.fewshot.runs.methods import (
+    METHODS,
+    check_available,
+    find_method,
+    find_methods,
+    recorded_budget,
+    trainer_name,
+)
+from nnsam.fewshot.runs.options import Budget
 from nnsam.training.trainer_names import TRAINERS, parse_options
 
 

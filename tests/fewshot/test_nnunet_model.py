@@ -6,9 +6,9 @@ import zipfile
 import pytest
 
 from nnsam.errors import InputError
-from nnsam.fewshot import nnunet_model
-from nnsam.fewshot.nnunet_model import NnunetModel, processor_environment
-from nnsam.fewshot.run_options import RunOptions
+from nnsam.fewshot.runs import nnunet_model
+from nnsam.fewshot.runs.nnunet_model import NnunetModel, processor_environment
+from nnsam.fewshot.runs.options import RunOptions
 
 OPTIONS = RunOptions(threads=2)
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from nnsam.errors import NnsamError
-from nnsam.fewshot.nnunet_process import run_guarded
+from nnsam.nnunet.commands import run_guarded
 
 _MODULE = """
 import multiprocessing, os, sys, time

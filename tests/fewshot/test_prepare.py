@@ -11,12 +11,13 @@ import pytest
 from raw_study import case_names, make_raw, write_case, write_dataset_json, write_nifti
 
 from nnsam.errors import InputError, SetupError
-from nnsam.fewshot import layout, subset_dataset
-from nnsam.fewshot import prepare as module
-from nnsam.fewshot.plan_options import PlanOptions
-from nnsam.fewshot.prepare import Request, check_experiment, prepare
-from nnsam.fewshot.protocol import Protocol
-from nnsam.fewshot.sources import find_source
+from nnsam.fewshot.study import cases as subset_dataset
+from nnsam.fewshot.study import layout
+from nnsam.fewshot.study import prepare as module
+from nnsam.fewshot.study.plan_options import PlanOptions
+from nnsam.fewshot.study.prepare import Request, check_experiment, prepare
+from nnsam.fewshot.study.protocol import Protocol
+from nnsam.nnunet.raw_dataset import find_source
 
 GIVEN = Request(sizes=(2, 4), seeds=(0, 1), rule="given")
 
@@ -306,7 +307,7 @@ def test_data_sets_are_found_by_folder_number_and_name(raw, tmp_path, monkeypatc
 
 @pytest.mark.parametrize(("split", "numbers"), [("given", (60, 120, 180)), ("patient", (246, 42, 72))])
 def test_real_patients_are_never_parted(shared, tmp_path, split, numbers):
-    from nnsam.data.npz_dataset import convert_npz_dataset
+    from nnsam.datasets.challenge import convert_npz_dataset
 
     raw = tmp_path / "Dataset027_ACDC"
     convert_npz_dataset(shared / "data/cardiac_acdc", raw)

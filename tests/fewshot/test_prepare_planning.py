@@ -16,11 +16,10 @@ import pytest
 from raw_study import case_names, make_raw, write_case
 
 from nnsam.errors import InputError, NnsamError
-from nnsam.fewshot import layout, planning
-from nnsam.fewshot.plan_options import PlanOptions
-from nnsam.fewshot.plan_overrides import override
-from nnsam.fewshot.planning import plan_subset
-from nnsam.fewshot.prepare import Request, prepare
+from nnsam.fewshot.study import layout, planning
+from nnsam.fewshot.study.plan_options import PlanOptions, override
+from nnsam.fewshot.study.planning import plan_subset
+from nnsam.fewshot.study.prepare import Request, prepare
 
 REQUEST = Request(sizes=(2, 3), seeds=(0,), rule="given")
 PLANS = f"{layout.PLANS}.json"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fake_study import is_alive, wait_until
 
-from nnsam.fewshot.process_guard import end, start_guarded
+from nnsam.support.concurrency import end, start_guarded
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for proce
 _CHILD = """
 import subprocess, sys, time
 from pathlib import Path
-from nnsam.fewshot.process_guard import end_with_parent
+from nnsam.support.concurrency import end_with_parent
 end_with_parent()
 code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(300)"
 grandchild = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
@@ -29,7 +29,7 @@ time.sleep(300)
 
 _PARENT = """
 import sys, time
-from nnsam.fewshot.process_guard import start_guarded
+from nnsam.support.concurrency import start_guarded
 process = start_guarded([sys.executable, "-c", sys.argv[1], sys.argv[2]], open(sys.argv[2] + ".log", "wb"))
 open(sys.argv[2] + ".child", "w").write(str(process.pid))
 time.sleep(300)
@@ -81,7 +81,7 @@ def test_variables_are_added(tmp_path):
 
 def test_waiting_costs_no_time(tmp_path):
     """The watch blocks; it does not poll."""
-    code = "import time; from nnsam.fewshot.process_guard import end_with_parent; end_with_parent(); time.sleep(1); "
+    code = "import time; from nnsam.support.concurrency import end_with_parent; end_with_parent(); time.sleep(1); "
     code += "print(time.process_time())"
     with open(tmp_path / "log", "wb") as log:
         process = start_guarded([sys.executable, "-c", code], log)

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from nnsam.errors import InputError
-from nnsam.fewshot.protocol import FILE, Protocol, list_hash
-from nnsam.fewshot.splits import draw_subsets
+from nnsam.fewshot.study.protocol import FILE, Protocol, list_hash
+from nnsam.fewshot.study.splits import draw_subsets
 
 CASES = [f"p{index}_a" for index in range(8)]
 

@@ -11,9 +11,9 @@ from synthetic_results import METHODS, make_run, make_study
 from test_report_writers import Links, latex_errors
 
 from nnsam.errors import InputError
-from nnsam.fewshot import report as report_module
-from nnsam.fewshot.protocol import Protocol
-from nnsam.fewshot.report import FILES, ReportOptions, write_report
+from nnsam.fewshot.report import report as report_module
+from nnsam.fewshot.report.report import FILES, ReportOptions, write_report
+from nnsam.fewshot.study.protocol import Protocol
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +220,7 @@ def test_the_size_of_a_full_study_is_that_of_its_scores(tmp_path):
     make_study(
         tmp_path, methods=methods, sizes=(1, 2, 3, 4, 5), seeds=(0, 1), cases=112, patients=20, predictions=False
     )
-    from nnsam.fewshot.results import read_results
+    from nnsam.fewshot.report.results import read_results
 
     results = read_results(tmp_path)
     assert results.scores.shape == (6, 5, 2, 112, 5, 4)

@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 from synthetic_results import make_study
 
-from nnsam.fewshot.report_estimates import Place, best_methods, overall_numbers, structure_numbers
-from nnsam.fewshot.results import read_results
-from nnsam.fewshot.statistics import holm
+from nnsam.fewshot.report.estimates import Place, best_methods, overall_numbers, structure_numbers
+from nnsam.fewshot.report.results import read_results
+from nnsam.fewshot.report.statistics import holm
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from PIL import Image
 from synthetic_results import make_study
 
 from nnsam.errors import InputError
-from nnsam.fewshot.report_pictures import chosen_cases, chosen_seed, draw_overlays
-from nnsam.fewshot.results import over_structures, read_results
+from nnsam.fewshot.report.figures import chosen_cases, chosen_seed, draw_overlays
+from nnsam.fewshot.report.results import over_structures, read_results
 
 
 @pytest.fixture

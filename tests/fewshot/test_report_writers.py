@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnsam.data.image_files import write_png
-from nnsam.fewshot.report_document import Heading, Items, Listing, Paragraph, Picture, Table, TableCell, make_row
-from nnsam.fewshot.report_html import to_html
-from nnsam.fewshot.report_latex import escape, to_latex
-from nnsam.fewshot.report_markdown import to_markdown
+from nnsam.fewshot.report.document import Heading, Items, Listing, Paragraph, Picture, Table, TableCell, make_row
+from nnsam.fewshot.report.html import to_html
+from nnsam.fewshot.report.latex import escape, to_latex
+from nnsam.fewshot.report.markdown import to_markdown
+from nnsam.io.writing import write_png
 
 NASTY = '50 % of a_b & <c> | $d$ {e} #f ~ ^ \\ *g* [h] "i" ± † −1'  # noqa: RUF001
 

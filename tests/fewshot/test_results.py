@@ -8,7 +8,7 @@ import pytest
 from synthetic_results import STRUCTURES, make_protocol, make_run, make_study, record_again
 
 from nnsam.errors import InputError
-from nnsam.fewshot.results import legacy_results, over_structures, read_results
+from nnsam.fewshot.report.results import legacy_results, over_structures, read_results
 
 
 @pytest.fixture(scope="module")

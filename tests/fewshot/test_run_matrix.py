@@ -6,12 +6,11 @@ import pytest
 from fake_study import FakeStudy
 
 from nnsam.errors import InputError
-from nnsam.fewshot.budget import Budget
-from nnsam.fewshot.execution import execute_run
-from nnsam.fewshot.executors import Outcome
-from nnsam.fewshot.run_key import RunKey
-from nnsam.fewshot.run_matrix import RunMatrix, find_runs
-from nnsam.fewshot.run_options import RunOptions
+from nnsam.fewshot.runs.execution import execute_run
+from nnsam.fewshot.runs.executors import Outcome
+from nnsam.fewshot.runs.matrix import RunMatrix, find_runs
+from nnsam.fewshot.runs.options import Budget, RunOptions
+from nnsam.fewshot.runs.state import RunKey
 
 OPTIONS = RunOptions(Budget(1, 2), threads=1)
 METHODS = ["nnUNetTrainer", "nnSAMLevelSetOnlyTrainer"]

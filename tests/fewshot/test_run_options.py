@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnsam.errors import InputError
-from nnsam.fewshot.budget import Budget
-from nnsam.fewshot.run_options import DEVICES, RunOptions
+from nnsam.fewshot.runs.options import DEVICES, Budget, RunOptions
 
 
 @given(

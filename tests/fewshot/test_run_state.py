@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnsam.errors import InputError
-from nnsam.fewshot.run_key import RunKey
-from nnsam.fewshot.run_state import STATES, TRAINING, RunState
+from nnsam.fewshot.runs.state import STATES, TRAINING, RunKey, RunState
 
 KEY = RunKey("nnUNetTrainer", 4, 1)
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from nnsam.errors import InputError
-from nnsam.fewshot.scoring import check_results, hash_results, score
+from nnsam.fewshot.runs.scoring import check_results, hash_results, score
 
 LABELS = {"background": 0, "disc": 1, "ring": 2}
 
@@ -51,7 +51,7 @@ def test_closed_forms(run):
 
 
 def test_report_reads_the_scores(run):
-    from nnsam.fewshot.report_scores import read_run_scores
+    from nnsam.fewshot.report.results import read_run_scores
 
     scores = read_run_scores(run / "scores.json", "standard", ["a", "b", "c"], ["disc", "ring"])
     assert scores.values[:, 0, 0] == pytest.approx([1, 0.75, 0])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnsam.errors import InputError
-from nnsam.fewshot.splits import Split, draw_split, draw_subsets
+from nnsam.fewshot.study.splits import Split, draw_split, draw_subsets
 
 # The layout of the paper's data: 20 patients of 16 slices.
 PATIENTS = {f"p{patient:02d}_z{z:02d}": f"p{patient:02d}" for patient in range(20) for z in range(16)}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from nnsam.errors import InputError
-from nnsam.fewshot.statistics import compare, estimate, holm, sign_flip_p
+from nnsam.fewshot.report.statistics import compare, estimate, holm, sign_flip_p
 
 
 def names(count):

@@ -9,10 +9,9 @@ import pytest
 from fake_study import FakeStudy, is_alive, wait_until
 
 from nnsam.errors import InputError
-from nnsam.fewshot.budget import Budget
-from nnsam.fewshot.run_key import RunKey
-from nnsam.fewshot.run_options import RunOptions
-from nnsam.fewshot.worker import ending, run_worker, start_worker
+from nnsam.fewshot.runs.options import Budget, RunOptions
+from nnsam.fewshot.runs.state import RunKey
+from nnsam.fewshot.runs.worker import ending, run_worker, start_worker
 
 KEY = RunKey("nnUNetTrainer", 2, 0)
 OPTIONS = RunOptions(Budget(1, 2), threads=1)

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from plans import dataset_json, make_plans
 
-from nnsam.inference.spec import BoxModelSpec
 from nnsam.networks import build_box_unet
 from nnsam.networks.box_unet import box_architecture
+from nnsam.prompts.box_model import BoxModelSpec
 
 
 class FakeBackend:

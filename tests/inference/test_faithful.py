@@ -8,7 +8,7 @@ from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compu
 
 from nnsam.geometry.boxes import box_of_mask
 from nnsam.inference import BoxModelSpec, BoxPredictor, TorchBackend, faithful_passes
-from nnsam.inference.faithful import tile_starts, tile_steps, tile_weights
+from nnsam.inference.box.faithful import tile_starts, tile_steps, tile_weights
 from nnsam.networks import build_box_unet
 from nnsam.prompts.convention import to_challenge
 

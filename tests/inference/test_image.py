@@ -7,10 +7,8 @@ from nnunetv2.preprocessing.normalization.default_normalization_schemes import Z
 from PIL import Image
 
 from nnsam.errors import InputError
-from nnsam.inference.image import PreparedImage, luminance
-from nnsam.inference.plane import _halve, resize
-from nnsam.inference.spec import BoxModelSpec
-from nnsam.inference.statistics import Normalization, nonzero_slices
+from nnsam.inference.box.image import Normalization, PreparedImage, _halve, luminance, nonzero_slices, resize
+from nnsam.prompts.box_model import BoxModelSpec
 
 GREY = BoxModelSpec((32, 48), 1)
 COLOUR = BoxModelSpec((32, 48), 3)

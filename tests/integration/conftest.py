@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nnsam.data.phantom import write_phantom_dataset
+from nnsam.datasets.phantom import write_phantom_dataset
 
 SCRIPTS = Path(sys.executable).parent
 

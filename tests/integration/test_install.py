@@ -78,7 +78,7 @@ def test_installing_makes_nnunet_find_the_trainers_and_uninstalling_leaves_nothi
     found = [line for line in call(python, "-c", RESOLVE).splitlines() if line.startswith("FOUND")]
     assert found == [
         "FOUND nnsam.training.sam_trainer",
-        "FOUND nnsam.training.legacy_trainer",
+        "FOUND nnsam.training.trainers",
         "FOUND nnsam.training.trainer_names",
     ]
 

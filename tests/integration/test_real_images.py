@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nnsam.data.npz_dataset import convert_npz_dataset
+from nnsam.datasets.challenge import convert_npz_dataset
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 TRAINER = "nnSAMTrainer_1epochs_3iters_sam64_seed0"

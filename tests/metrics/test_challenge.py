@@ -5,10 +5,15 @@ import pytest
 from scipy import ndimage
 
 from nnsam.errors import InputError
-from nnsam.metrics.case_masks import CaseMasks
-from nnsam.metrics.challenge import challenge_case_score, challenge_classes, challenge_scores
 from nnsam.metrics.evaluation import evaluate
-from nnsam.metrics.profiles import ScoringOptions, find_profile
+from nnsam.metrics.masks import CaseMasks
+from nnsam.metrics.profiles import (
+    ScoringOptions,
+    challenge_case_score,
+    challenge_classes,
+    challenge_scores,
+    find_profile,
+)
 from nnsam.metrics.summary import case_scores, summarize
 
 NAN = float("nan")

@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 from skimage import io
 
-from nnsam.data.phantom import STRUCTURES, make_phantom, write_phantom_dataset
+from nnsam.datasets.phantom import STRUCTURES, make_phantom, write_phantom_dataset
 from nnsam.errors import InputError
 from nnsam.metrics import average_surface_distance, dice, hausdorff95, surface_dice
 from nnsam.metrics.evaluation import evaluate

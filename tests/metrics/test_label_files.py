@@ -4,7 +4,7 @@ import SimpleITK as sitk
 from skimage import io
 
 from nnsam.errors import InputError
-from nnsam.metrics.label_files import find_label_files, read_label_map
+from nnsam.io.labels import find_label_files, read_label_map
 
 LABELS = np.arange(30, dtype=np.uint8).reshape(5, 6)
 

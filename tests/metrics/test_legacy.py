@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from nnsam.errors import InputError
-from nnsam.metrics.case_masks import CaseMasks
 from nnsam.metrics.classes import Classes
 from nnsam.metrics.evaluation import evaluate
-from nnsam.metrics.legacy import directed_distance, legacy_scores
+from nnsam.metrics.masks import CaseMasks
+from nnsam.metrics.profiles import directed_distance, legacy_scores
 
 masks = arrays(bool, (7, 9), elements=st.booleans())
 

@@ -7,10 +7,10 @@ import pytest
 from skimage import io
 
 from nnsam.errors import InputError
+from nnsam.io.labels import find_label_files
+from nnsam.io.npz import read_npz_labels
 from nnsam.metrics import dice, hausdorff95
 from nnsam.metrics.evaluation import evaluate
-from nnsam.metrics.label_files import find_label_files
-from nnsam.metrics.npz_labels import read_npz_labels
 from nnsam.metrics.summary import OVERALL_OBJECTS, case_scores, summarize
 
 CLASSES = np.array([[2, 2, 0, 5], [2, 0, 0, 5]], np.uint8)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.measure import marching_cubes, mesh_surface_area
 
-from nnsam.metrics.surfels import surfel_sizes
+from nnsam.metrics.surface import surfel_sizes
 
 
 def cell(code: int) -> np.ndarray:

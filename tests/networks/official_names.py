@@ -17,7 +17,7 @@ OTHERS = {"prompt_encoder.no_mask_embed.weight": (1, 256), "mask_decoder.iou_tok
 
 
 def official_name(timm_name: str) -> str:
-    """The inverse of `nnsam.networks.mobile_sam_checkpoint.timm_name`, written independently of it."""
+    """The inverse of `nnsam.networks.mobile_sam.timm_name`, written independently of it."""
     if timm_name.startswith("neck."):
         return timm_name
     name = timm_name.removeprefix("backbone.").replace(".conv.", ".c.")

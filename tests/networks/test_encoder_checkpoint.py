@@ -9,8 +9,7 @@ from networks.official_names import official_name
 
 from nnsam.errors import WeightsError
 from nnsam.networks import MobileSAMEncoder
-from nnsam.networks.mobile_sam import expected_shapes
-from nnsam.networks.mobile_sam_checkpoint import PREFIX, encoder_state, timm_name
+from nnsam.networks.mobile_sam import PREFIX, encoder_state, expected_shapes, timm_name
 
 SOME = "image_encoder.layers.1.downsample.conv2.c.weight"
 

@@ -8,8 +8,7 @@ import torch
 from networks.official_names import HEAD, official_name, seeded
 
 from nnsam.networks import MobileSAMEncoder
-from nnsam.networks.mobile_sam import expected_shapes
-from nnsam.networks.mobile_sam_checkpoint import PREFIX, encoder_state
+from nnsam.networks.mobile_sam import PREFIX, encoder_state, expected_shapes
 
 
 @pytest.fixture(scope="module")

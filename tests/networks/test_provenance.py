@@ -9,8 +9,7 @@ import torch
 
 from nnsam.errors import NnsamWarning
 from nnsam.networks import SAMBranch, sam_branch
-from nnsam.networks.provenance import Provenance
-from nnsam.networks.sam_branch import digest
+from nnsam.networks.sam_branch import Provenance, digest
 
 SHA = hashlib.sha256(b"weights").hexdigest()
 

@@ -5,7 +5,7 @@ import torch
 
 from nnsam.errors import InputError
 from nnsam.networks import SAMInput
-from nnsam.networks.sam_input import rescale_robust, resize, to_three_channels
+from nnsam.networks.sam_branch import rescale_robust, resize, to_three_channels
 
 # SAM's published statistics, written down again on purpose.
 MEAN = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)

@@ -5,9 +5,9 @@ import pytest
 import SimpleITK as sitk
 from skimage import io
 
-from nnsam.data.input_files import InputFile, find_input_files
-from nnsam.data.input_image import make_input_image
 from nnsam.errors import InputError
+from nnsam.io.image import make_input_image
+from nnsam.io.inputs import InputFile, find_input_files
 from nnsam.prompts.box_files import boxes_of_labels, open_box_source
 
 PICTURE = make_input_image("a.png", np.zeros((6, 8), np.uint8), 2)

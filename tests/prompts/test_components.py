@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from nnsam.geometry.boxes import box_of_mask
-from nnsam.prompts.components import class_mask, components, random_component
+from nnsam.prompts.sampling import class_mask, components, random_component
 
 
 @pytest.fixture

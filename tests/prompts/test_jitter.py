@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnsam.geometry.boxes import sides
-from nnsam.prompts.jitter import BoxJitter
+from nnsam.prompts.sampling import BoxJitter
 
 SHAPE = (60, 80)
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnsam.errors import InputError
-from nnsam.prompts.validation import check_boxes
+from nnsam.prompts.convention import check_boxes
 
 
 def test_good_boxes_become_half_open_in_array_order():

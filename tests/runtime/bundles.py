@@ -1,4 +1,4 @@
-"""Tiny real bundles, written without :mod:`nnsam.export`: random networks in the layout that the runtime reads."""
+"""Tiny real bundles, written without :mod:`nnsam.exporting`: random networks in the layout that the runtime reads."""
 
 import warnings
 from pathlib import Path
@@ -10,12 +10,12 @@ from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from plans import PLAIN, architecture, dataset_json
 from torch import nn
 
+from nnsam.inference.bundle import Bundle, write_manifest
 from nnsam.networks import BoxUNet, FusedUNet, SAMBranch
 from nnsam.networks.build import build_unet
 from nnsam.networks.legacy import LegacyInput
 from nnsam.networks.openvino_encoder import to_openvino
 from nnsam.prompts.encoding import ENCODINGS
-from nnsam.runtime.bundle import Bundle, write_manifest
 
 SAM_SIZE = 64
 # What the "int8" network's logits are multiplied by: rounding that a test can recognise.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nnsam.errors import InputError
-from nnsam.runtime.array_images import array_spacing, as_channels
+from nnsam.inference.automatic.predictor import array_spacing, as_channels
 
 
 @pytest.mark.parametrize(

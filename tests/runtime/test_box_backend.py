@@ -7,10 +7,10 @@ from nnsam.errors import InputError
 from nnsam.inference import BoxPredictor as TorchBoxPredictor
 from nnsam.inference import TorchBackend
 from nnsam.inference.backend import run_batched
-from nnsam.inference.spec import BoxModelSpec
+from nnsam.inference.bundle import Bundle
+from nnsam.inference.openvino_backend import OpenVINOBackend, object_probability
+from nnsam.prompts.box_model import BoxModelSpec
 from nnsam.runtime import BoxPredictor
-from nnsam.runtime.box_backend import OpenVINOBackend, object_probability
-from nnsam.runtime.bundle import Bundle
 
 PICTURE = np.random.default_rng(0).integers(0, 255, (90, 100, 3)).astype(np.uint8)
 VOLUME = np.random.default_rng(1).normal(size=(7, 50, 60))

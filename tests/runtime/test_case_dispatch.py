@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnsam.errors import InputError, SetupError
-from nnsam.runtime.case_dispatch import spread
+from nnsam.inference.folders.dispatch import spread
 
 DONE, FAILS, DIES, REFUSES = "done", "fails", "dies", "refuses"
 

@@ -4,7 +4,7 @@ import warnings
 import pytest
 
 from nnsam.errors import NnsamWarning
-from nnsam.runtime.compiled_cache import CompiledCache, default_cache_dir
+from nnsam.inference.engine import CompiledCache, default_cache_dir
 
 
 def names(folder):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 
-from nnsam.runtime.cropping import box_slices, filled_mask, nonzero_box
+from nnsam.inference.automatic.preprocessing import box_slices, filled_mask, nonzero_box
 
 images = st.tuples(
     st.integers(1, 3),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nnsam.runtime.embedding_cache import EmbeddingCache
+from nnsam.inference.openvino_backend import EmbeddingCache
 
 PATCHES = np.random.default_rng(0).normal(size=(4, 1, 8, 8)).astype(np.float32)
 

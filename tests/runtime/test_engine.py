@@ -7,8 +7,8 @@ from runtime import bundles
 from torch import nn
 
 from nnsam.errors import InputError, NnsamWarning
-from nnsam.runtime.engine import CompiledNetwork, Engine
-from nnsam.runtime.precision import cpu_precisions
+from nnsam.inference.engine import CompiledNetwork, Engine
+from nnsam.support.openvino import cpu_precisions
 
 
 @pytest.fixture(scope="module")

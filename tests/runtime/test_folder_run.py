@@ -16,13 +16,12 @@ from bundles import write_automatic
 from skimage.io import imread, imsave
 
 from nnsam.errors import InputError
-from nnsam.runtime import image_io
-from nnsam.runtime.bundle import Bundle
-from nnsam.runtime.case_files import find_cases
-from nnsam.runtime.case_run import CaseOutcome, RunOptions, predict_one
-from nnsam.runtime.folder_run import FolderRun, predict_folder
-from nnsam.runtime.predictor import Predictor
-from nnsam.runtime.run_record import RECORD
+from nnsam.inference.automatic.predictor import Predictor
+from nnsam.inference.bundle import Bundle
+from nnsam.inference.folders.predict import CaseOutcome, FolderRun, RunOptions, predict_folder, predict_one
+from nnsam.inference.folders.record import RECORD
+from nnsam.io.cases import find_cases
+from nnsam.io.nnunet_readers import registry as image_io
 
 NAMES = ["a", "b", "c", "d", "e"]
 
@@ -302,9 +301,9 @@ def test_a_kill_between_label_map_and_record(predictor, cases, tmp_path):
 
 KILLED = """
 import sys, time
-from nnsam.runtime.case_files import find_cases
-from nnsam.runtime.folder_run import predict_folder
-from nnsam.runtime.predictor import Predictor
+from nnsam.io.cases import find_cases
+from nnsam.inference.folders.predict import predict_folder
+from nnsam.inference.automatic.predictor import Predictor
 
 predictor = Predictor.open({bundle!r}, "f32", cache=False)
 infer = predictor.infer

@@ -18,8 +18,8 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from PIL import Image
 
 from nnsam.errors import InputError, NnsamWarning, SetupError
-from nnsam.runtime.image_io import READERS, reader, write_probabilities
-from nnsam.runtime.readers import simpleitk_files
+from nnsam.io.nnunet_readers import simpleitk_files
+from nnsam.io.nnunet_readers.registry import READERS, reader, write_probabilities
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
 COLOUR = np.stack([GREY, 255 - GREY, GREY // 2], axis=-1)
@@ -530,7 +530,7 @@ def test_reading_needs_neither_torch_nor_nnunet(tmp_path):
     write_volume(tmp_path / "a.nii.gz")
     Image.fromarray(GREY).save(tmp_path / "a.png")
     code = (
-        "import sys; from nnsam.runtime.image_io import reader, READERS; from nnsam.runtime import case_files\n"
+        "import sys, nnsam.io.cases; from nnsam.io.nnunet_readers.registry import reader, READERS\n"
         "assert not {'SimpleITK', 'nibabel', 'PIL', 'tifffile', 'skimage'} & set(sys.modules)\n"
         "[reader(name) for name in READERS]\n"
         "assert not {'SimpleITK', 'nibabel', 'PIL', 'tifffile', 'skimage'} & set(sys.modules)\n"

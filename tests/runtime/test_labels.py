@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnsam.runtime.labels import REGION_THRESHOLD, blocks, label_type, to_labels, to_probabilities
+from nnsam.inference.automatic.restoration import REGION_THRESHOLD, blocks, label_type, to_labels
+from nnsam.inference.automatic.restoration import turn_into_probabilities as to_probabilities
 
 HALVES = np.arange(2**16, dtype=np.uint16).view(np.float16)
 HALVES = HALVES[np.isfinite(HALVES)]

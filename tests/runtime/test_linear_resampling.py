@@ -4,7 +4,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate
 
-from nnsam.runtime.linear_resampling import linear, nearest, nearest_slices
+from nnsam.inference.automatic.resampling import linear, nearest, nearest_slices
 
 sizes = st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(1, 12))
 

@@ -4,9 +4,9 @@ import torch
 from runtime import bundles
 
 from nnsam.errors import InputError
-from nnsam.runtime.bundle import Bundle
-from nnsam.runtime.networks import Networks
-from nnsam.runtime.precision import cpu_precisions
+from nnsam.inference.bundle import Bundle
+from nnsam.inference.openvino_backend import Networks
+from nnsam.support.openvino import cpu_precisions
 
 # On CPUs with bfloat16 the layers that are not quantised use it.
 ROUNDED = 0.3 if "bf16" in cpu_precisions() else 1e-4

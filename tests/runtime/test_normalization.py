@@ -6,7 +6,7 @@ from nnunet_reference import STATISTICS
 from nnunetv2.preprocessing.normalization import default_normalization_schemes as nnunet
 
 from nnsam.errors import InputError
-from nnsam.runtime.normalization import SCHEMES, normalize, uses_mask
+from nnsam.inference.automatic.preprocessing import SCHEMES, normalize, uses_mask
 
 
 def view(seed, order, colours=False):

@@ -33,7 +33,7 @@ def run(statement):
 
 
 def test_nothing_is_reported():
-    statement = "from nnsam.runtime.openvino_import import import_openvino; import_openvino()"
+    statement = "from nnsam.support.openvino import import_openvino; import_openvino()"
     assert run(statement).split() == ["False", "True", "True", "0"]
 
 

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from nnsam.runtime.ordered_threads import ordered_map
+from nnsam.support.concurrency import ordered_map
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnsam.runtime.pipeline import RunCancelled, run_jobs
+from nnsam.inference.folders.pipeline import RunCancelled, run_jobs
 
 
 class Line:

@@ -4,9 +4,9 @@ import sys
 import pytest
 
 from nnsam.errors import InputError, SetupError
-from nnsam.runtime import precision
-from nnsam.runtime.bundle import Bundle
-from nnsam.runtime.precision import check_precision, choose_precision, compile_hint, cpu_precisions
+from nnsam.inference.bundle import Bundle, choose_precision
+from nnsam.support import openvino as precision
+from nnsam.support.openvino import check_precision, compile_hint, cpu_precisions
 
 
 def bundle(tmp_path, int8=True, auto="bf16"):

@@ -15,9 +15,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from skimage.io import imread, imsave
 
 from nnsam.errors import InputError
-from nnsam.runtime.case_files import find_cases
-from nnsam.runtime.folder_run import predict_folder
-from nnsam.runtime.predictor import Predictor
+from nnsam.inference.automatic.predictor import Predictor
+from nnsam.inference.folders.predict import predict_folder
+from nnsam.io.cases import find_cases
 
 LABELS = {"background": 0, "a": 1, "b": 2}
 REGIONS = {"background": 0, "whole": [1, 2], "core": 2}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from nnunet_reference import dataset_with, manifest_of, nnunet_preprocess, plans_with, random_image
 
 from nnsam.errors import InputError
-from nnsam.runtime.preprocessing import model_spacing, preprocess
+from nnsam.inference.automatic.preprocessing import model_spacing, preprocess
 
 LABELS = {"background": 0, "a": 1}
 ZSCORE = "ZScoreNormalization"
@@ -127,7 +127,7 @@ def test_boolean_and_integer_images_are_welcome():
 
 def test_the_pipeline_needs_neither_pytorch_nor_nnunet_nor_scipy_to_start():
     modules = ("preprocessing", "sliding_window", "restoration")
-    code = "import sys\n" + "".join(f"import nnsam.runtime.{name}\n" for name in modules)
+    code = "import sys\n" + "".join(f"import nnsam.inference.automatic.{name}\n" for name in modules)
     code += "print({'torch', 'nnunetv2', 'scipy', 'skimage'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"

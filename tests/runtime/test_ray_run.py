@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 from skimage.io import imread, imsave
 
 from nnsam.errors import InputError, SetupError
-from nnsam.runtime import ray_cluster, ray_run
-from nnsam.runtime.case_dispatch import WorkerLost
-from nnsam.runtime.case_files import find_cases
-from nnsam.runtime.case_run import RunOptions
-from nnsam.runtime.predictor import Predictor
-from nnsam.runtime.ray_run import predict_on_ray
+from nnsam.inference.automatic.predictor import Predictor
+from nnsam.inference.folders import ray_run
+from nnsam.inference.folders import ray_run as ray_cluster
+from nnsam.inference.folders.dispatch import WorkerLost
+from nnsam.inference.folders.predict import RunOptions
+from nnsam.inference.folders.ray_run import predict_on_ray
+from nnsam.io.cases import find_cases
 
 OPTIONS = RunOptions("f32", ("0",), mirror=False)
 NAMES = [f"case{number}" for number in range(6)]
@@ -269,9 +270,9 @@ import sys, time
 from pathlib import Path
 import ray
 from nnsam.runtime import ray_run, ray_cluster
-from nnsam.runtime.bundle import Bundle
-from nnsam.runtime.case_files import find_cases
-from nnsam.runtime.case_run import RunOptions
+from nnsam.inference.bundle import Bundle
+from nnsam.io.cases import find_cases
+from nnsam.inference.folders.predict import RunOptions
 
 class Slow:
     def __init__(self, opener):

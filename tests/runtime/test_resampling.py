@@ -12,7 +12,7 @@ from nnunetv2.preprocessing.resampling.no_resampling import no_resampling_hack
 from nnunetv2.preprocessing.resampling.resample_torch import resample_torch_fornnunet
 
 from nnsam.errors import InputError
-from nnsam.runtime.resampling import Resampling, coarse_axis, resampled_shape
+from nnsam.inference.automatic.resampling import Resampling, coarse_axis, resampled_shape
 
 lengths = st.tuples(st.integers(1, 14), st.integers(1, 14), st.integers(1, 14))
 spacings = st.tuples(*[st.sampled_from([0.25, 0.7, 1.0, 1.3, 3.9, 5.0, 999.0])] * 3)

@@ -16,10 +16,10 @@ from nnunet_reference import (
 )
 
 from nnsam.errors import InputError
-from nnsam.runtime.preprocessing import preprocess
-from nnsam.runtime.resampling import Resampling
-from nnsam.runtime.restoration import to_probabilities, to_segmentation
-from nnsam.runtime.sliding_window import predict_logits
+from nnsam.inference.automatic.preprocessing import preprocess
+from nnsam.inference.automatic.resampling import Resampling
+from nnsam.inference.automatic.restoration import to_probabilities, to_segmentation
+from nnsam.inference.automatic.sliding_window import predict_logits
 
 ZSCORE, CT, RGB = "ZScoreNormalization", "CTNormalization", "RGBTo01Normalization"
 PLAIN = ({"background": 0, "a": 1, "b": 2}, None)
@@ -148,6 +148,6 @@ def test_the_comparison_notices_another_order_of_resampling(monkeypatch):
     def careless(settings):
         return dataclasses.replace(original(settings), order=0)
 
-    monkeypatch.setattr("nnsam.runtime.restoration.Resampling.of", careless)
+    monkeypatch.setattr("nnsam.inference.automatic.restoration.Resampling.of", careless)
     with pytest.raises(AssertionError):
         compare(image, (1.5, 1.2, 1.2), plans, PLAIN)

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from nnsam.errors import InputError
-from nnsam.runtime import run_record
-from nnsam.runtime.run_record import RECORD, RunRecord, describe_inputs, describe_outputs, has_record
+from nnsam.inference.folders import record as run_record
+from nnsam.inference.folders.record import RECORD, RunRecord, describe_inputs, describe_outputs, has_record
 
 SETTINGS = {"precision": "f32", "folds": ["0"], "step": 0.5}
 

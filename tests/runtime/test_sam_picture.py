@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnsam.errors import InputError
+from nnsam.inference.sam_picture import legacy_picture, robust_picture
 from nnsam.networks.legacy import LegacyInput
-from nnsam.networks.sam_input import SAMInput
-from nnsam.runtime.sam_picture import legacy_picture, robust_picture
+from nnsam.networks.sam_branch import SAMInput
 
 
 def random_patch(channels, height, width, seed=0, batch=2):

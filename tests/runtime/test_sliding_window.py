@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from nnunet_reference import TinyNetworks, dataset_with, manifest_of, nnunet_logits, plans_with
 
 from nnsam.errors import InputError
-from nnsam.runtime.sliding_window import PredictionCancelled, batch_size, predict_logits
+from nnsam.inference.automatic.sliding_window import PredictionCancelled, batch_size, predict_logits
 
 LABELS = {"background": 0, "a": 1, "b": 2}
 DATASET = dataset_with(LABELS)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
 from scipy.ndimage import gaussian_filter
 
-from nnsam.runtime.tiles import gaussian, gaussian_bump, mirrorings, padding, tile_at, tile_starts
+from nnsam.inference.tiles import gaussian, gaussian_bump, mirrorings, padding, tile_at, tile_starts
 
 sizes = st.integers(1, 40)
 

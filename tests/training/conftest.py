@@ -13,8 +13,8 @@ from plans import make_plans
 from training.toy import SHA, create, set_up
 
 from nnsam import weights
-from nnsam.data.phantom import write_phantom_dataset
-from nnsam.data.raw_dataset import image_name
+from nnsam.datasets.phantom import write_phantom_dataset
+from nnsam.nnunet.raw_dataset import image_name
 from nnsam.weights import WeightsSource
 
 

@@ -3,7 +3,7 @@
 import torch
 from networks.official_names import checkpoint_tensors
 
-from nnsam.networks.mobile_sam_checkpoint import encoder_state
+from nnsam.networks.mobile_sam import encoder_state
 
 
 def expected_state() -> dict[str, torch.Tensor]:

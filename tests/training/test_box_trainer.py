@@ -12,8 +12,8 @@ from training.toy import create, set_up
 from nnsam.errors import InputError
 from nnsam.inference import BoxPredictor
 from nnsam.networks.box_unet import BoxUNet
-from nnsam.training.box_plans import box_settings
-from nnsam.training.box_validation import MIN_PIXELS, _objects
+from nnsam.training.box_planning import box_settings
+from nnsam.training.box_trainer import MIN_PIXELS, _objects
 
 SMALL = "_1epochs_2iters_seed1"
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nnsam.training.channels_last import ChannelsLast, instance_norm
+from nnsam.training.acceleration import ChannelsLast, instance_norm
 
 
 def make_network() -> nn.Sequential:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnsam.training.colour_transform import RandomColours
+from nnsam.training.transforms import RandomColours
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from nnsam.errors import InputError, NnsamWarning, SetupError
 from nnsam.networks import FusedUNet, SAMBranch, build_nnsam_unet
 from nnsam.networks.legacy import LegacySAMBranch
 from nnsam.networks.mobile_sam import MobileSAMEncoder
-from nnsam.training import cpu_acceleration
-from nnsam.training.cpu_acceleration import CPUAcceleration, check_settings, cpu_precision, has_bfloat16
+from nnsam.training import acceleration as cpu_acceleration
+from nnsam.training.acceleration import CPUAcceleration, check_settings, cpu_precision, has_bfloat16
 from nnsam.training.trainer_names import trainer_class
 
 

@@ -10,7 +10,7 @@ from batchgeneratorsv2.transforms.utils.seg_to_regions import ConvertSegmentatio
 
 from nnsam.errors import InputError
 from nnsam.geometry import level_set_target, signed_distance, squash
-from nnsam.training.level_set_target import AppendSignedDistance
+from nnsam.training.transforms import AppendSignedDistance
 
 
 def label_map(size=64, ignored=None):

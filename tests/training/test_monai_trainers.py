@@ -5,7 +5,7 @@ import torch
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 
 from nnsam.errors import InputError
-from nnsam.training import baseline_trainers
+from nnsam.training import trainers as baseline_trainers
 from nnsam.training.trainer_names import trainer_class
 
 NAMES = ["nnSAMBasicUNetTrainer", "nnSAMSwinUNETRTrainer", "nnSAMUNETRTrainer", "nnSAMAutoSAMTrainer_sam32"]

@@ -7,10 +7,10 @@ from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 
 from nnsam.geometry.boxes import box_of_mask
 from nnsam.prompts.encoding import encode_box
-from nnsam.prompts.jitter import BoxJitter
-from nnsam.training.box_labels import prompt_labels
-from nnsam.training.prompt_transform import IGNORE_LABEL, AppendBoxPrompt
+from nnsam.prompts.sampling import BoxJitter
+from nnsam.training.box_trainer import prompt_labels
 from nnsam.training.prompted_dataset import BACKGROUND, IGNORED, OTHER, TARGET, PromptedDataset, ViewSampling, balanced
+from nnsam.training.transforms import IGNORE_LABEL, AppendBoxPrompt
 
 PATCH = (64, 80)
 

@@ -6,7 +6,7 @@ from training.frozen import assert_frozen, changed_tensors, expected_state
 from training.toy import SHA, create, set_up
 
 from nnsam import weights
-from nnsam.networks.provenance import Provenance
+from nnsam.networks.sam_branch import Provenance
 from nnsam.weights import WeightsSource
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from nnsam.training.view_resampling import resample_view
+from nnsam.training.prompted_dataset import resample_view
 
 
 @pytest.fixture

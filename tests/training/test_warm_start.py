@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from nnsam.errors import InputError
-from nnsam.training.warm_start import read_nnunet_checkpoint, write_warm_start
+from nnsam.nnunet.checkpoint import read_nnunet_checkpoint
+from nnsam.training.warm_start import write_warm_start
 
 
 def checkpoint(**changes):

@@ -1,0 +1,1 @@
+"""`nnsam bench box`: accuracy, and time over image sizes."""

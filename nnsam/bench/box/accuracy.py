@@ -1,0 +1,279 @@
+"""Accuracy of box-prompt segmentation on test sets, beside baselines that need no training."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnsam.bench.box.baselines import grabcut, import_opencv, inscribed_ellipse
+from nnsam.bench.box.cases import BoxCase, find_box_sets, read_box_case
+from nnsam.errors import InputError
+from nnsam.geometry.boxes import sides, slices
+from nnsam.metrics import dice
+from nnsam.metrics.surface import surface_dice
+from nnsam.prompts.convention import to_challenge
+
+# One object by one method: set, case, object, method, unit, large, seconds, passes, DSC, NSD.
+Row = dict[str, Any]
+SCORES = ("DSC", "NSD")
+# Sets of so few cases say little; counts of sets leave them out.
+FEW_CASES = 2
+
+
+def summarize_rows(rows: Sequence[Row], methods: Sequence[str]) -> dict[str, Any]:
+    """The part of `evaluate_sets`'s result that comes from the scores; see there."""
+    sets = {name: _summarize_set(chosen, methods) for name, chosen in group(rows, "set").items()}
+    larger = {name: entry for name, entry in sets.items() if entry["cases"] > FEW_CASES}
+    large = [row for row in rows if row["large"]]
+    return {
+        "modes": list(methods),
+        "sets": sets,
+        "mean": {method: _mean_of_sets(sets, method) for method in methods},
+        f"mean_of_sets_above_{FEW_CASES}": {method: _mean_of_sets(larger, method) for method in methods},
+        "above_ellipse": _above_ellipse(larger, methods),
+        "zoom_below_faithful": _zoom_below_faithful(sets, methods),
+        "larger_than_patch": {
+            "objects": len(large) // len(methods),
+            "modes": {method: _mean_scores(chosen) for method, chosen in group(large, "method").items()},
+        },
+        "passes_per_box": {
+            method: mean_of_defined(row["passes"] for row in chosen) for method, chosen in group(rows, "method").items()
+        },
+    }
+
+
+def group(rows: Iterable[Row], key: str) -> dict[Any, list[Row]]:
+    """Rows by the value of one column, in order of appearance."""
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row[key], []).append(row)
+    return groups
+
+
+def mean_of_defined(values: Iterable[float | None]) -> float | None:
+    """Mean without nan and None; None, JSON's null, if nothing is left."""
+    defined = [value for value in values if value is not None and not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else None
+
+
+def _summarize_set(rows: Sequence[Row], methods: Sequence[str]) -> dict[str, Any]:
+    cases = group(rows, "case")
+    scores = {
+        case: {method: _mean_scores(found) for method, found in group(chosen, "method").items()}
+        for case, chosen in cases.items()
+    }
+    by_method = group(rows, "method")
+    return {
+        "cases": len(cases),
+        "objects": len(rows) // len(methods),
+        "larger_than_patch": sum(row["large"] for row in rows) // len(methods),
+        "unit": " or ".join(sorted({row["unit"] for row in rows})),
+        "modes": {
+            method: {
+                **{name: mean_of_defined(scores[case][method][name] for case in cases) for name in SCORES},
+                "seconds": mean_of_defined(row["seconds"] for row in by_method[method]),
+                "passes": mean_of_defined(row["passes"] for row in by_method[method]),
+            }
+            for method in methods
+        },
+        "case_scores": scores,
+    }
+
+
+def _mean_scores(rows: Sequence[Row]) -> dict[str, float | None]:
+    return {name: mean_of_defined(row[name] for row in rows) for name in SCORES}
+
+
+def _mean_of_sets(sets: dict[str, dict], method: str) -> dict[str, float | None]:
+    return {name: mean_of_defined(entry["modes"][method][name] for entry in sets.values()) for name in SCORES}
+
+
+def _above_ellipse(sets: dict[str, dict], methods: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Method -> on how many sets its DSC is above the ellipse's, and of how many; empty without the ellipse."""
+    if "ellipse" not in methods:
+        return {}
+
+    def above(method: str) -> Callable[[dict], bool]:
+        return lambda entry: entry["modes"][method]["DSC"] > entry["modes"]["ellipse"]["DSC"]
+
+    others = [method for method in methods if method != "ellipse"]
+    return {method: {"sets": sum(map(above(method), sets.values())), "of": len(sets)} for method in others}
+
+
+def _zoom_below_faithful(sets: dict[str, dict], methods: Sequence[str]) -> dict[str, Any] | None:
+    """The set on which zoom's DSC is lowest compared with faithful's, and by how much; negative: it is above."""
+    if not {"zoom", "faithful"} <= set(methods) or not sets:
+        return None
+    below = {name: entry["modes"]["faithful"]["DSC"] - entry["modes"]["zoom"]["DSC"] for name, entry in sets.items()}
+    worst = max(below, key=lambda name: below[name])
+    return {"set": worst, "DSC": below[worst]}
+
+
+TOLERANCE = 2.0
+BASELINES = ("ellipse", "grabcut")
+NETWORK_MODES = ("zoom", "faithful")
+# Where no network says how large its patch is: that of Stock et al.
+DEFAULT_PATCH = (224, 288)
+
+Mask = NDArray[np.bool_]
+
+
+def evaluate_sets(
+    predictor: Any,
+    data_folder: str | Path,
+    modes: Sequence[str] = ("zoom", "faithful"),
+    sets: Sequence[str] | None = None,
+    max_cases: int | None = None,
+    progress: Callable[[list[Path]], Iterable[Path]] = iter,
+    baselines: Sequence[str] = ("ellipse",),
+) -> dict[str, Any]:
+    """Segments every object of every test image from its tight box, and scores the masks.
+
+    Args:
+        predictor: an `nnsam.inference.BoxPredictor`; None scores the baselines only.
+        data_folder: holds <set>/test/*.npz in the challenge's layout. Sets named *_PREDICTED, whose masks are a
+            model's, and sets without masks are left out.
+        modes: of the predictor, "zoom" and "faithful".
+        sets: names of the sets wanted; None: all.
+        max_cases: images per set at most, evenly spread over the sorted files; None: all.
+        progress: wraps the list of files, for a progress bar.
+        baselines: "ellipse" and "grabcut".
+
+    Returns:
+        What JSON can hold; DSC and NSD are 0..1, null where undefined:
+
+        - sets: name -> cases, objects, unit (of NSD's tolerance: "mm" or "pixels"), modes (mode -> DSC and NSD, means
+          over cases of the mean over the case's objects; seconds per object; passes per object), case_scores
+          (case -> mode -> DSC, NSD).
+        - skipped: set -> reason.
+        - mean: mode -> DSC and NSD, means over sets; mean_of_sets_above_2: over sets with more than 2 cases.
+        - above_ellipse: mode -> {sets, of}: on how many of the sets with more than 2 cases its DSC is the higher one.
+        - larger_than_patch: {objects, modes: mode -> DSC, NSD}: means over the objects whose box has a side longer than
+          the patch's; zoom_below_faithful: {set, DSC}: the set on which zoom is furthest below faithful.
+        - passes_per_box: mode -> network passes per box, over all objects.
+        - patch_size, tolerance, modes.
+
+    Raises:
+        InputError: unknown modes, no sets, damaged files.
+        SetupError: GrabCut without OpenCV.
+    """
+    methods = check_methods(modes if predictor is not None else (), baselines)
+    found, skipped = find_box_sets(data_folder, sets)
+    files = [(name, path) for name, paths in found.items() for path in spread(paths, max_cases)]
+    patch = patch_size(predictor)
+    rows: list[Row] = []
+    owners = {path: name for name, path in files}
+    for path in progress([path for _, path in files]):
+        case = read_box_case(path)
+        for method in methods:
+            rows += _case_rows(owners[path], case, method, predictor, patch)
+    return {**summarize_rows(rows, methods), "skipped": skipped, "patch_size": list(patch), "tolerance": TOLERANCE}
+
+
+def spread(items: Sequence[Path], count: int | None) -> list[Path]:
+    """At most `count` items, evenly spaced and in order; None: all."""
+    if count is not None and count < 1:
+        raise InputError(f"The number of cases per set must be at least 1; found {count}.")
+    if count is None or count >= len(items):
+        return list(items)
+    return [items[index * len(items) // count] for index in range(count)]
+
+
+def patch_size(predictor: Any) -> tuple[int, int]:
+    """The patch of a predictor's network, (H, W); that of Stock et al. for None."""
+    if predictor is None:
+        return DEFAULT_PATCH
+    height, width = predictor.backend.spec.patch_size
+    return int(height), int(width)
+
+
+def check_methods(modes: Sequence[str], baselines: Sequence[str]) -> list[str]:
+    """Returns modes and baselines in one list.
+
+    Raises:
+        InputError: unknown ones, or none at all.
+        SetupError: GrabCut without OpenCV.
+    """
+    for names, known in ((modes, NETWORK_MODES), (baselines, BASELINES)):
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise InputError(f"Unknown mode {unknown[0]!r}; known: {', '.join(known)}.")
+    methods = [*modes, *baselines]
+    if not methods:
+        raise InputError("Nothing to score: neither a mode nor a baseline was given.")
+    if "grabcut" in methods:
+        import_opencv()
+    return methods
+
+
+def _case_rows(set_name: str, case: BoxCase, method: str, predictor: Any, patch: tuple[int, int]) -> list[Row]:
+    """One row per object; every object of a case that has none is none."""
+    if not case.values:
+        return []
+    start = time.perf_counter()
+    masks, passes = _segment(case, method, predictor)
+    seconds = (time.perf_counter() - start) / len(case.values)
+    return [
+        {
+            "set": set_name,
+            "case": case.name,
+            "object": value,
+            "method": method,
+            "unit": "pixels" if case.spacing is None else "mm",
+            "large": bool((sides(box)[-2:] > np.array(patch)).any()),
+            "seconds": seconds,
+            "passes": passes / len(case.values),
+            **score_in_box(mask, (case.objects[slices(box)] == value), case.spacing),
+        }
+        for value, box, mask in zip(case.values, case.boxes, masks, strict=True)
+    ]
+
+
+def score_in_box(prediction: Mask, reference: Mask, spacing: Sequence[float] | None) -> dict[str, float]:
+    """DSC and NSD of masks that are cut to the object's box, outside of which both are empty.
+
+    Args:
+        prediction: boolean, (h, w) or (d, h, w), the size of the box.
+        reference: likewise; it is not empty.
+        spacing: in array order; None: pixels (voxels).
+    """
+    steps = (1.0,) * reference.ndim if spacing is None else spacing
+    return {
+        "DSC": dice(prediction, reference),
+        "NSD": surface_dice(prediction, reference, steps, tolerance=TOLERANCE),
+    }
+
+
+def _segment(case: BoxCase, method: str, predictor: Any) -> tuple[list[Mask], float]:
+    """The mask of every object within its box, and the network passes used."""
+    if method in NETWORK_MODES:
+        prediction = predictor.set_image(case.image, spacing=case.spacing).predict(
+            to_challenge(case.boxes), mode=method
+        )
+        masks = [_within_box(found, box) for found, box in zip(prediction.masks, case.boxes, strict=True)]
+        return masks, float(prediction.passes)
+    if method == "ellipse":
+        return [inscribed_ellipse([0] * len(size) + list(size), size) for size in map(_size, case.boxes)], 0.0
+    return [_grabcut(case, box) for box in case.boxes], 0.0
+
+
+def _within_box(found: Any, box: NDArray[np.int64]) -> Mask:
+    if not np.array_equal(found.origin, box):
+        raise RuntimeError(f"the predictor returned the box {found.origin} for {box}")
+    return np.asarray(found.mask, dtype=bool)
+
+
+def _size(box: NDArray[np.int64]) -> tuple[int, ...]:
+    return tuple(int(side) for side in sides(box))
+
+
+def _grabcut(case: BoxCase, box: NDArray[np.int64]) -> Mask:
+    """Volumes are segmented slice by slice, each from the same rectangle."""
+    if case.objects.ndim == 2:
+        return grabcut(case.image, box)[slices(box)]
+    flat = np.concatenate([box[1:3], box[4:]])
+    return np.stack([grabcut(case.image[index], flat)[slices(flat)] for index in range(int(box[0]), int(box[3]))])

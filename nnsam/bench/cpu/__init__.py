@@ -1,0 +1,1 @@
+"""`nnsam bench cpu`: PyTorch beside OpenVINO."""

@@ -1,0 +1,206 @@
+"""Measures CPU inference: PyTorch float32 beside OpenVINO, and the shapes of Table 4 of Stock et al., cold and warm."""
+
+import gc
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from nnsam.bench.cpu.cases import measure_rows
+from nnsam.bench.cpu.model import random_bundle
+from nnsam.bench.cpu.pytorch import random_model_folder
+from nnsam.bench.cpu.ratios import (
+    BOX_NETWORK,
+    BOX_ZOOM,
+    HYBRID_ZOOM,
+    INT8_ALONE,
+    INT8_NETWORK,
+    compare_box_network,
+    compare_encoder,
+    compare_zoom,
+    encoder_name,
+    openvino_name,
+)
+from nnsam.bench.cpu.rows import choose_rows
+from nnsam.bench.cpu.timing import find_speedup
+from nnsam.errors import InputError
+from nnsam.inference.bundle import Bundle, bundle_precisions
+from nnsam.support.machine import describe_machine, package_version
+from nnsam.support.openvino import cpu_precisions
+
+PRECISIONS = ("f32", "bf16", "int8")
+ROUNDS, QUICK_ROUNDS = 9, 3
+SIZES, QUICK_SIZES = (1024, 512, 256), (1024,)
+# Slices of a volume that are computed; the time of a slice does not depend on their number.
+SLICES = 16
+FULL_PARAMETERS = 71_817_450
+
+
+def bench_cpu(
+    model: str | Path | None = None,
+    *,
+    rounds: int | None = None,
+    rows: Sequence[str] | None = None,
+    precisions: Sequence[str] | None = None,
+    quick: bool = False,
+    slices_limit: int | None = SLICES,
+    threads: int = 0,
+    ratios: bool = True,
+    cold: bool = True,
+    progress: Callable[[str], object] = lambda _: None,
+) -> dict[str, Any]:
+    """Measures this machine.
+
+    Args:
+        model: bundle of a box model; None: the published network with random weights, which costs the same.
+        rounds: that count; None: 9, or 3 if quick. See `measure_rows` for the rows.
+        rows: see `choose_rows`.
+        precisions: of f32, bf16, int8; None: all that this machine and the bundle have.
+        quick: three rows, few rounds, the encoder at 1024 alone.
+        slices_limit: volumes have at most so many slices; None: all.
+        threads: 0 for all cores.
+        ratios: compare with PyTorch, in the rows as well.
+        cold: start fresh processes.
+        progress: is told what is being measured.
+
+    Returns:
+        The JSON object of `nnsam bench cpu`; speed-ups that were not measured are null, and `notes` says why.
+
+    Raises:
+        InputError: no such bundle, row or precision.
+        SetupError: a fresh process failed.
+    """
+    chosen = choose_rows(rows, quick)
+    rounds = rounds or (QUICK_ROUNDS if quick else ROUNDS)
+    notes: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="nnsam_bench_") as folder:
+        machine = describe_machine()
+        wanted = _possible(precisions, notes)
+        if model is None:
+            wanted = _quantizable(wanted, notes) or ["f32"]
+            progress("making a model with random weights")
+            bundle = random_bundle(Path(folder) / "bundle", int8="int8" in wanted)
+        else:
+            bundle = Bundle.open(model, "box")
+            wanted = _offered(bundle, wanted, notes) or ["f32"]
+        comparisons = _compare(bundle, wanted, rounds, threads, quick, notes, progress) if ratios else []
+        pytorch = random_model_folder(Path(folder) / "pytorch") if ratios and _is_published(bundle) else None
+        gc.collect()
+        with nullcontext() if pytorch is None else _pytorch_threads(threads):
+            measured = measure_rows(
+                bundle.folder,
+                chosen,
+                wanted,
+                rounds,
+                slices_limit=slices_limit,
+                threads=threads,
+                cold=cold,
+                pytorch=pytorch,
+                progress=progress,
+            )
+    return {
+        **_headlines(comparisons),
+        "comparisons": comparisons,
+        "rows": measured,
+        "notes": notes,
+        "model": "71.8 M parameters, random weights" if model is None else Path(model).name,
+        "precisions": list(wanted),
+        "rounds": rounds,
+        "threads": threads or os.cpu_count(),
+        "machine": machine,
+        "versions": {**machine["versions"], "nncf": package_version("nncf"), "python": machine["python"]},
+    }
+
+
+def _is_published(bundle: Bundle) -> bool:
+    """Whether the network is the published one, so that one with random weights costs as much in PyTorch."""
+    networks, model = bundle.manifest["networks"], bundle.manifest["model"]
+    return networks["image_encoder"] is None and model["parameters"] == FULL_PARAMETERS
+
+
+def _possible(precisions: Sequence[str] | None, notes: list[str]) -> list[str]:
+    """Returns the precisions that this machine has; what it lacks is noted."""
+    unknown = sorted(set(precisions or ()) - set(PRECISIONS))
+    if unknown:
+        raise InputError(f"the precision {unknown[0]!r} is unknown; expected {', '.join(PRECISIONS)}")
+    wanted = [name for name in PRECISIONS if name in (precisions or PRECISIONS)]
+    lacking = [name for name in wanted if name not in cpu_precisions()]
+    notes.extend(f"{name} was left out: this processor does not compute it" for name in lacking)
+    return [name for name in wanted if name not in lacking]
+
+
+def _offered(bundle: Bundle, wanted: list[str], notes: list[str]) -> list[str]:
+    """Returns the precisions that a bundle has networks for; what it lacks is noted."""
+    lacking = [name for name in wanted if name not in bundle_precisions(bundle)]
+    notes.extend(f"{name} was left out: {bundle.folder.name} has no network for it" for name in lacking)
+    return [name for name in wanted if name not in lacking]
+
+
+def _quantizable(wanted: list[str], notes: list[str]) -> list[str]:
+    """Leaves int8 out where nothing can be quantised; that is noted."""
+    if "int8" in wanted and find_spec("nncf") is None:
+        notes.append("int8 was left out: NNCF is not installed (pip install nncf)")
+        return [name for name in wanted if name != "int8"]
+    return wanted
+
+
+def _compare(
+    bundle: Bundle,
+    precisions: Sequence[str],
+    rounds: int,
+    threads: int,
+    quick: bool,
+    notes: list[str],
+    progress: Callable[[str], object],
+) -> list[dict[str, Any]]:
+    with _pytorch_threads(threads):
+        found = []
+        if bundle.manifest["networks"]["image_encoder"] is None:
+            progress("box network")
+            same = _is_published(bundle)
+            found += compare_box_network(bundle, precisions, rounds, threads, with_pytorch=same)
+            if not same:
+                notes.append("the model is not the published network, so that its patch has no PyTorch time beside it")
+        else:
+            notes.append("the model has a SAM branch, so that its network was not timed alone")
+        for size in QUICK_SIZES if quick else SIZES:
+            progress(f"SAM encoder at {size}")
+            found += compare_encoder([size], precisions, rounds, threads)
+        for hybrid in (False, True):
+            progress("hybrid, zoom" if hybrid else "box network, zoom")
+            found.append(compare_zoom(hybrid, precisions, rounds, threads))
+            gc.collect()
+    return found
+
+
+@contextmanager
+def _pytorch_threads(threads: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _headlines(comparisons: Sequence[dict]) -> dict[str, float | None]:
+    def of(name: str, precision: str) -> float | None:
+        return find_speedup(comparisons, name, openvino_name(precision))
+
+    def best(name: str) -> float | None:
+        return max(filter(None, (of(name, precision) for precision in PRECISIONS)), default=None)
+
+    return {
+        "box_net_f32_speedup": of(BOX_NETWORK, "f32"),
+        "box_net_bf16_speedup": of(BOX_NETWORK, "bf16"),
+        "box_net_int8_speedup": of(BOX_NETWORK, "int8"),
+        "int8_over_f32_without_bf16": find_speedup(comparisons, INT8_NETWORK, INT8_ALONE),
+        **{f"encoder{size}_{name}_speedup": of(encoder_name(size), name) for size in SIZES for name in ("f32", "bf16")},
+        "box_zoom_speedup": best(BOX_ZOOM),
+        "hybrid_zoom_speedup": best(HYBRID_ZOOM),
+    }

@@ -1,0 +1,1 @@
+"""`nnsam fewshot` and its sub-commands."""

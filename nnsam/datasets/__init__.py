@@ -1,0 +1,1 @@
+"""Data sets in other layouts as raw nnU-Net data sets, and a synthetic one."""

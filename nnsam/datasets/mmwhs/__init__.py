@@ -1,0 +1,1 @@
+"""MM-WHS: the official volumes, and CFDnet's slices of them, as raw nnU-Net data sets."""

@@ -1,0 +1,388 @@
+"""Inputs on which an exported network is calibrated and compared: the user's images, the training data, or noise."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnsam.errors import InputError
+from nnsam.exporting.calibration_boxes import box_image_cases, choose_boxes, object_boxes, random_box, zoomed_patch
+from nnsam.inference.box.image import Normalization, Plane
+from nnsam.io.image import decoding
+from nnsam.prompts.box_model import BoxModelSpec
+from nnsam.prompts.encoding import encode_box
+
+
+@dataclass(frozen=True)
+class CalibrationModel:
+    """What has to be known of a trained model to make inputs for its network.
+
+    Attributes:
+        plans: nnU-Net's plans, as in plans.json.
+        dataset_json: description of the data set, as in dataset.json.
+        configuration: name of the configuration, for example "2d".
+    """
+
+    plans: Mapping[str, Any]
+    dataset_json: Mapping[str, Any]
+    configuration: str = "2d"
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The plans' entry of the configuration, whatever it inherits filled in."""
+        configurations = self.plans["configurations"]
+        own = dict(configurations[self.configuration])
+        while parent := own.pop("inherits_from", None):
+            own = {**configurations[parent], **own}
+        return own
+
+    @property
+    def patch_size(self) -> tuple[int, ...]:
+        """(h, w), or (d, h, w), in pixels."""
+        return tuple(int(side) for side in self.settings["patch_size"])
+
+    @property
+    def channels(self) -> int:
+        """Number of image channels, without prompts."""
+        return len(self.dataset_json.get("channel_names") or self.dataset_json["modality"])
+
+    @property
+    def has_prompts(self) -> bool:
+        """Whether it is a box model."""
+        return "nnsam_box" in self.settings
+
+
+class CalibrationCase(Protocol):
+    """One image.
+
+    Attributes:
+        name: of the image; patches of one name show one image.
+    """
+
+    @property
+    def name(self) -> str:
+        """See the class."""
+        ...
+
+    def patches(self, count: int, rng: np.random.Generator) -> list[NDArray[np.float32]]:
+        """Returns `count` network inputs, (1, C, *patch) or, with prompts, (1, C + P, *patch)."""
+        ...
+
+
+# A patch that shows one value only tells nothing of what the network will see; this often another one is tried.
+_TRIES = 10
+
+
+def random_crops(
+    data: NDArray,
+    patch_size: Sequence[int],
+    count: int,
+    rng: np.random.Generator,
+    foreground: Callable[[], NDArray[np.integer]] | None = None,
+) -> list[NDArray[np.float32]]:
+    """Cuts patches: the centre of the image first, then random places, every second one around an object.
+
+    Args:
+        data: (C, z, y, x), preprocessed, or anything that is indexed like it, such as a compressed file.
+        patch_size: (h, w), or (d, h, w).
+        count: number of patches.
+        rng: chooses the places.
+        foreground: returns the places of objects, (N, 3); None where they are unknown.
+
+    Returns:
+        (1, C, *patch_size) each.
+    """
+    size = (1,) * (3 - len(patch_size)) + tuple(patch_size)
+    shape = tuple(data.shape[1:])
+    objects = foreground() if foreground is not None and count > 1 else np.empty((0, 3), dtype=int)
+    crops = []
+    for index in range(count):
+        centre: list[int | None] = [side // 2 for side in shape] if index == 0 else [None] * 3
+        if index % 2 and len(objects):
+            centre = [int(place) for place in objects[rng.integers(len(objects))]]
+        for _ in range(_TRIES):
+            start = [_start(*axis, rng) for axis in zip(shape, size, centre, strict=True)]
+            crop = _cut(data, start, size)
+            if crop.min() < crop.max():
+                break
+            centre = [None] * 3
+        crops.append(crop.reshape(1, len(crop), *patch_size))
+    return crops
+
+
+def _start(side: int, patch: int, centre: int | None, rng: np.random.Generator) -> int:
+    if side <= patch:  # padded on both sides, the odd pixel at the end
+        return -((patch - side) // 2)
+    if centre is None:
+        return int(rng.integers(side - patch + 1))
+    return int(np.clip(centre - patch // 2, 0, side - patch))
+
+
+def _cut(data: NDArray, start: Sequence[int], size: Sequence[int]) -> NDArray[np.float32]:
+    inside, target = [slice(None)], [slice(None)]
+    for low, length, side in zip(start, size, data.shape[1:], strict=True):
+        first, last = max(0, low), min(side, low + length)
+        inside.append(slice(first, last))
+        target.append(slice(first - low, last - low))
+    crop = np.zeros((data.shape[0], *size), dtype=np.float32)
+    crop[tuple(target)] = data[tuple(inside)]
+    return crop
+
+
+_ENDING = ".b2nd"
+
+
+@dataclass(frozen=True)
+class PreprocessedCase:
+    """One case of a preprocessed data set.
+
+    Attributes:
+        name: of the case.
+        folder: holds <name>.b2nd and <name>_seg.b2nd.
+        model: the model.
+        spec: of a box model, else None.
+    """
+
+    name: str
+    folder: Path
+    model: CalibrationModel
+    spec: BoxModelSpec | None = None
+
+    def patches(self, count: int, rng: np.random.Generator) -> list[NDArray[np.float32]]:
+        """See :class:`nnsam.exporting.calibration.CalibrationCase`.
+
+        Raises:
+            InputError: files that cannot be read, or another number of channels than the model has.
+        """
+        data = self._open(self.name)
+        if data.ndim != 4 or data.shape[0] != self.model.channels:
+            raise InputError(
+                f"{self.folder / self.name}{_ENDING} has the shape {tuple(data.shape)}; expected {self.model.channels} "
+                "channels and 3 axes, so it was preprocessed for another model"
+            )
+        if self.spec is None:
+            return random_crops(data, self.model.patch_size, count, rng, self._foreground())
+        labels = np.asarray(self._open(f"{self.name}_seg")[0])
+        with_objects = np.flatnonzero((labels > 0).any(axis=(1, 2)))
+        slices = with_objects if with_objects.size else np.arange(len(labels))
+        return [self._zoomed(data, labels, int(rng.choice(slices)), rng) for _ in range(count)]
+
+    def _zoomed(
+        self, data: Any, labels: NDArray[np.integer], index: int, rng: np.random.Generator
+    ) -> NDArray[np.float32]:
+        assert self.spec is not None
+        pixels = np.moveaxis(np.asarray(data[:, index]), 0, -1)
+        height, width, channels = pixels.shape
+        # The pixels are normalised already.
+        unchanged = Normalization((slice(0, height), slice(0, width)), np.zeros(channels), np.ones(channels))
+        plane = Plane(pixels, unchanged, channels)
+        box = choose_boxes(object_boxes(labels[index]), plane.shape, 1, rng)[0]
+        return zoomed_patch(plane, box, self.spec)
+
+    def _foreground(self) -> Callable[[], NDArray[np.integer]]:
+        def places() -> NDArray[np.integer]:
+            return np.argwhere(np.asarray(self._open(f"{self.name}_seg")[0]) > 0)
+
+        return places
+
+    def _open(self, name: str) -> Any:
+        import blosc2
+
+        path = self.folder / f"{name}{_ENDING}"
+        try:
+            return blosc2.open(urlpath=str(path), mode="r")
+        except (OSError, RuntimeError, ValueError) as error:
+            raise InputError(f"{path} cannot be read ({error}); preprocess the data set again") from error
+
+
+def preprocessed_folder(model: CalibrationModel) -> Path | None:
+    """Returns the folder in nnUNet_preprocessed that the model was trained on, or None where it is not there."""
+    root = os.environ.get("nnUNet_preprocessed")
+    if not root:
+        return None
+    folder = Path(root) / str(model.plans["dataset_name"]) / str(model.settings["data_identifier"])
+    return folder if folder.is_dir() and any(folder.glob(f"*{_ENDING}")) else None
+
+
+def preprocessed_cases(folder: Path, model: CalibrationModel, spec: BoxModelSpec | None) -> list[PreprocessedCase]:
+    """Lists the cases of a preprocessed data set."""
+    names = sorted(path.name.removesuffix(_ENDING) for path in folder.glob(f"*{_ENDING}"))
+    known = set(names)
+    cases = [name for name in names if not (name.endswith("_seg") and name.removesuffix("_seg") in known)]
+    return [PreprocessedCase(name, folder, model, spec) for name in cases]
+
+
+@dataclass(frozen=True)
+class ImageCase:
+    """The files of one case, a channel each.
+
+    Attributes:
+        name: of the case, without channel and ending.
+        files: in the order of the channels.
+        model: the model.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    model: CalibrationModel
+
+    def patches(self, count: int, rng: np.random.Generator) -> list[NDArray[np.float32]]:
+        """See :class:`nnsam.exporting.calibration.CalibrationCase`.
+
+        Raises:
+            InputError: files that cannot be read, or another number of channels than the model has.
+        """
+        from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+        plans = PlansManager(dict(self.model.plans))
+        configuration = plans.get_configuration(self.model.configuration)
+        with decoding(self.files[0]):
+            image, properties = plans.image_reader_writer_class().read_images([str(file) for file in self.files])
+        if len(image) != self.model.channels:
+            raise InputError(
+                f"{self.files[0]} gives {len(image)} channels; expected {self.model.channels}, as the model was "
+                "trained with"
+            )
+        preprocessor = configuration.preprocessor_class(verbose=False)
+        data, _, _ = preprocessor.run_case_npy(
+            image, None, properties, plans, configuration, dict(self.model.dataset_json)
+        )
+        return random_crops(np.asarray(data), self.model.patch_size, count, rng)
+
+
+def image_cases(source: Path, model: CalibrationModel) -> list[ImageCase]:
+    """Lists the cases in a folder: files <case>_0000<ending>, <case>_0001<ending>, ...
+
+    Args:
+        source: the folder, or a raw data set of nnU-Net, with a folder imagesTr.
+        model: the model.
+
+    Raises:
+        InputError: no such files.
+    """
+    folder = source / "imagesTr" if (source / "imagesTr").is_dir() else source
+    ending = model.dataset_json["file_ending"]
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder; expected one with images named <case>_0000{ending}")
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        stem = path.name.removesuffix(ending)
+        if stem != path.name and len(stem) > 5 and stem[-5] == "_" and stem[-4:].isdigit():
+            found.setdefault(stem[:-5], []).append(path)
+    if not found:
+        raise InputError(f"{folder} holds no images of the model's kind; expected files named <case>_0000{ending}")
+    return [ImageCase(name, tuple(files), model) for name, files in found.items()]
+
+
+# Width in pixels of the structures in noise; white noise alone would hardly get through a network's poolings.
+_NOISE_WIDTHS = (0, 2, 8)
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """Network inputs.
+
+    Attributes:
+        patches: (1, C, *patch) each, or (1, C + P, *patch) with prompts; float32.
+        images: name of the image that each patch shows.
+        origin: where they come from, a clause such as "16 patches of 4 images in imagesTs".
+        from_images: False for noise, on which no agreement means anything for real images.
+    """
+
+    patches: list[NDArray[np.float32]]
+    images: list[str]
+    origin: str
+    from_images: bool
+
+    def split(self) -> tuple[list[int], list[int]]:
+        """Numbers of the patches to calibrate on, and of those to validate on.
+
+        Half of the images each; of a single image, half of its patches; a single patch is used for both.
+        """
+        names = list(dict.fromkeys(self.images))
+        everything = range(len(self.patches))
+        if len(self.patches) < 2:
+            return list(everything), list(everything)
+        if len(names) < 2:
+            return list(everything[::2]), list(everything[1::2])
+        validated = set(names[1::2])
+        return (
+            [index for index in everything if self.images[index] not in validated],
+            [index for index in everything if self.images[index] in validated],
+        )
+
+
+def calibration_patches(
+    model: CalibrationModel, source: str | Path | None = None, count: int = 64, seed: int = 0
+) -> CalibrationSet:
+    """Makes network inputs for a model, the same ones whenever called with the same arguments.
+
+    Automatic models see patches of images as nnU-Net preprocesses them, box models zoomed patches around objects, or
+    around random boxes where no objects are known.
+
+    Args:
+        model: the model.
+        source: the user's images: a folder as for `nnsam predict`, for box models as for `nnsam segment`, or a raw
+            data set of nnU-Net. None: what the model was trained on, if it is in nnUNet_preprocessed, else noise.
+        count: number of patches.
+        seed: of the random choices.
+
+    Raises:
+        InputError: no images at `source`, or images that do not fit the model.
+    """
+    spec = None
+    if model.has_prompts:
+        spec = BoxModelSpec.from_plans(model.plans, model.dataset_json, configuration=model.configuration)
+    cases: Sequence[CalibrationCase]
+    if source is not None:
+        folder = Path(source)
+        cases = box_image_cases(folder, spec) if spec is not None else image_cases(folder, model)
+    else:
+        trained_on = preprocessed_folder(model)
+        if trained_on is None:
+            return _noise(model, spec, count, seed)
+        folder, cases = trained_on, preprocessed_cases(trained_on, model, spec)
+    patches, images = _collect(cases, count, seed)
+    used = len(set(images))
+    kind = "preprocessed training images" if source is None else "images"
+    return CalibrationSet(patches, images, f"{len(patches)} patches of {used} {kind} in {folder.name}", True)
+
+
+def _collect(cases: Sequence[CalibrationCase], count: int, seed: int) -> tuple[list[NDArray[np.float32]], list[str]]:
+    """Takes the patches from as many images as possible, in random order."""
+    order = np.random.default_rng(seed).permutation(len(cases))[:count]
+    patches: list[NDArray[np.float32]] = []
+    images: list[str] = []
+    for place, index in enumerate(order):
+        share = count // len(order) + (place < count % len(order))
+        found = cases[index].patches(share, np.random.default_rng([seed, int(index)]))
+        patches.extend(found)
+        images.extend([cases[index].name] * len(found))
+    return patches, images
+
+
+def _noise(model: CalibrationModel, spec: BoxModelSpec | None, count: int, seed: int) -> CalibrationSet:
+    from scipy import ndimage
+
+    rng = np.random.default_rng(seed)
+    size, channels = model.patch_size, model.channels
+    patches = []
+    for _ in range(count):
+        image = np.zeros((channels, *size), dtype=np.float32)
+        for width in _NOISE_WIDTHS:
+            layer = ndimage.gaussian_filter(
+                rng.standard_normal(image.shape, dtype=np.float32), (0, *[width] * len(size)), mode="wrap"
+            )
+            image += layer / layer.std()
+        image /= np.sqrt(len(_NOISE_WIDTHS), dtype=np.float32)
+        if spec is not None:
+            prompt = encode_box(random_box(spec.patch_size, rng), spec.patch_size, spec.prompt)
+            image = np.concatenate([image, prompt])
+        patches.append(image[None])
+    return CalibrationSet(
+        patches, [f"noise {index}" for index in range(count)], f"{count} patches of noise, for want of images", False
+    )

@@ -1,0 +1,169 @@
+"""A bundle in the making: fold after fold is converted, compared with PyTorch, and described."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from nnsam.exporting.calibration import CalibrationSet
+from nnsam.exporting.comparison import (
+    Candidate,
+    LogitDifference,
+    Measured,
+    NetworkFiles,
+    best_seconds,
+    choose,
+    fused_is_faster,
+    measure,
+    openvino_run,
+    pictures_of,
+    pytorch_logits,
+    worst,
+)
+from nnsam.exporting.int8 import Int8Networks, Tell
+from nnsam.exporting.manifest import README, describe, readme_text
+from nnsam.exporting.network_files import NetworkWriter
+from nnsam.inference.bundle import write_manifest
+from nnsam.nnunet.model_folder import TrainedModel
+
+
+class BundleDraft:
+    """Fills a folder with a bundle.
+
+    Args:
+        folder: empty.
+        model: what is exported.
+        patches: to compare precisions on.
+        precisions: floating-point precisions to measure; "f32" is among them.
+        int8: makes int8 networks, too; None: without.
+        onnx: write ONNX files, too.
+        tell: gets a sentence when a step begins.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model: TrainedModel,
+        patches: CalibrationSet,
+        precisions: tuple[str, ...],
+        int8: Int8Networks | None,
+        onnx: bool,
+        tell: Tell,
+    ):
+        self.folder = folder
+        self.model = model
+        self.patches = patches
+        self.precisions = precisions
+        self.int8 = int8
+        self.tell = tell
+        self._writer = NetworkWriter(model, folder, onnx)
+        self._description: dict[str, Any] = {}
+        self._measured: list[Measured] = []
+        self._folds: list[dict[str, Any]] = []
+
+    def add_fold(self, fold: str, network: nn.Module) -> None:
+        """Writes the networks of a fold.
+
+        Raises:
+            InputError: they cannot be converted, or are not equal to PyTorch's.
+        """
+        self.tell(f"fold {fold}: converting")
+        if not self._description:
+            self._description = describe(self.model, network)
+        files = self._writer.write(fold, network)
+        fused = self._fused(fold, network, files)
+        self.tell(f"fold {fold}: comparing with PyTorch")
+        runs = {name: openvino_run(fused or files, name) for name in self.precisions}
+        int8 = self.int8.write(files, network) if self.int8 else None
+        if int8:
+            runs["int8"] = openvino_run(int8, "int8")
+        measured = measure(network, runs, self.patches.patches, self.model.has_regions)
+        measured.differences["f32"].check(f"fold {fold}")
+        self._measured.append(measured)
+        self._folds.append(
+            {
+                "fold": fold,
+                "unet": files.unet.name,
+                "int8": int8.unet.name if int8 else None,
+                "fused": fused.unet.name if fused else None,
+                "onnx": self._writer.onnx_name(files.unet),
+            }
+        )
+
+    def finish(self, wanted: str, note: str = "") -> None:
+        """Chooses the default precision and writes manifest and README.
+
+        Args:
+            wanted: see :func:`nnsam.exporting.comparison.choose`.
+            note: what else there is to say about the choice.
+        """
+        names = [*self.precisions, "int8"] if self.int8 else self.precisions
+        candidates = {name: self._candidate(name) for name in names}
+        choice = choose(wanted, candidates, note)
+        encoder = self._writer.encoder
+        if self.int8 and self.int8.encoder and encoder:
+            encoder["int8"] = self.int8.encoder.name
+        if self.int8 and choice.precision != "int8" and not candidates["int8"].accepted:
+            self._drop_int8([encoder, *self._folds] if encoder else self._folds)
+        manifest = {
+            **self._description,
+            "networks": {"image_encoder": encoder, "folds": self._folds},
+            "precision": choice.as_dict(candidates),
+            "parity": self._parity(),
+        }
+        (self.folder / README).write_text(readme_text(manifest), encoding="utf-8")
+        write_manifest(self.folder, manifest)
+
+    def _drop_int8(self, entries: list[dict[str, Any]]) -> None:
+        for entry in entries:
+            if entry["int8"]:
+                _remove(self.folder / entry["int8"])
+            entry["int8"] = None
+
+    def _fused(self, fold: str, network: nn.Module, files: NetworkFiles) -> NetworkFiles | None:
+        """Writes the fused network where it is faster; box models and ensembles reuse embeddings, which it cannot."""
+        if files.encoder is None or self.model.box or len(self.model.folds) > 1:
+            return None
+        fused = self._writer.write_fused(fold, network)
+        patch = self.patches.patches[0]
+        picture = pictures_of(network, [patch])[0]
+        two, one = (openvino_run(which, self.precisions[-1]) for which in (files, fused))
+        seconds = best_seconds({"two": lambda: two(patch, picture), "one": lambda: one(patch, picture)})
+        if not fused_is_faster(seconds["two"], seconds["one"]):
+            _remove(fused.unet)
+            return None
+        difference = LogitDifference()
+        difference.add(pytorch_logits(network, patch), openvino_run(files, "f32")(patch, picture))
+        difference.check(f"fold {fold}, as two networks")
+        return fused
+
+    def _candidate(self, name: str) -> Candidate:
+        differences = [fold.differences[name] for fold in self._measured]
+        return Candidate(
+            dice=1.0 if name == "f32" else worst([fold.agreements[name].dice for fold in self._measured]),
+            seconds=_mean([fold.seconds[name] for fold in self._measured]),
+            max_difference=max(difference.max for difference in differences),
+            mean_difference=_mean([difference.mean for difference in differences]),
+        )
+
+    def _parity(self) -> dict[str, Any]:
+        f32 = self._candidate("f32")
+        return {
+            "max_difference": f32.max_difference,
+            "mean_difference": f32.mean_difference,
+            "relative_difference": max(fold.differences["f32"].relative for fold in self._measured),
+            "tolerance": min(fold.differences["f32"].tolerance for fold in self._measured),
+            "images": len(self.patches.patches),
+            "source": self.patches.origin,
+            "from_images": self.patches.from_images,
+            "pytorch_seconds": _mean([fold.seconds["pytorch"] for fold in self._measured]),
+        }
+
+
+def _remove(path: Path) -> None:
+    for file in (path, path.with_suffix(".bin")):
+        file.unlink()
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,88 @@
+"""Runs as tasks on a Ray cluster, whose machines see the study's folder at the same place."""
+
+import platform
+from collections import deque
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nnsam.errors import InputError
+from nnsam.fewshot.runs.executors.executor import Outcome
+from nnsam.fewshot.runs.options import RunOptions
+from nnsam.fewshot.runs.state import FAILED, RunKey
+from nnsam.fewshot.runs.worker import run_worker
+from nnsam.fewshot.study.protocol import FILE as PROTOCOL_FILE
+from nnsam.inference.folders.ray_run import connected
+
+_TICK_SECONDS = 1.0
+# A run on a machine that is lost goes on from its checkpoint on another one.
+_RETRIES = 2
+
+
+class RayExecutor:
+    """Makes runs on a Ray cluster; one is started on this machine where there is none.
+
+    Args:
+        jobs: runs at once; 0 for one per 8 processors.
+        address: see :func:`nnsam.inference.folders.ray_run.connected`.
+    """
+
+    def __init__(self, jobs: int = 0, address: str | None = None):
+        self.jobs, self.address = jobs, address
+
+    def run(
+        self, experiment: Path, keys: Sequence[RunKey], options: RunOptions
+    ) -> Generator[Outcome | None, None, None]:
+        """See :class:`nnsam.fewshot.runs.executors.executor.Executor`."""
+        with connected(self.address, self.jobs or None) as (jobs, processors):
+            import ray
+
+            _check_resources(ray, options, processors)
+            options = replace(options, threads=options.threads or processors)
+            resources: dict[str, Any] = {"num_cpus": options.threads, "num_gpus": int(options.device == "cuda")}
+            task = ray.remote(max_retries=_RETRIES, **resources)(_make)
+            queue, running = deque(keys), dict[Any, RunKey]()
+            try:
+                while queue or running:
+                    while queue and len(running) < jobs:
+                        key = queue.popleft()
+                        running[task.remote(experiment.absolute(), key, options)] = key
+                    ended, _ = ray.wait(list(running), num_returns=1, timeout=_TICK_SECONDS)
+                    for reference in ended:
+                        yield _outcome(ray, reference, running.pop(reference))
+                    yield None
+            finally:
+                for reference in running:
+                    ray.cancel(reference, force=True)
+
+
+def _make(experiment: Path, key: RunKey, options: RunOptions) -> tuple[str, str]:
+    """The task: makes a run in a process of its own, which ends with the task's."""
+    if not (experiment / PROTOCOL_FILE).is_file():
+        return FAILED, (
+            f"the Ray worker on {platform.node()} does not find {experiment}; all machines of the cluster need the "
+            "same file system at the same place"
+        )
+    return run_worker(experiment, key, options)
+
+
+def _outcome(ray: Any, reference: Any, key: RunKey) -> Outcome:
+    try:
+        return Outcome(key, *ray.get(reference))
+    except ray.exceptions.RayError as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return Outcome(key, FAILED, f"its Ray task was lost ({lines[-1].strip()}); the next call goes on with it")
+
+
+def _check_resources(ray: Any, options: RunOptions, processors: int) -> None:
+    """A task that fits nowhere would wait for ever."""
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cores = max((int(machine.get("CPU", 0)) for machine in machines), default=0)
+    if options.threads > cores:
+        raise InputError(
+            f"a run with {options.threads} threads fits on no machine of the Ray cluster (at most {cores} processors); "
+            f"ask for fewer, or leave --threads out for {processors}"
+        )
+    if options.device == "cuda" and not any(machine.get("GPU") for machine in machines):
+        raise InputError("no machine of the Ray cluster has a GPU; start it with --num-gpus, or use --device cpu")

@@ -1,0 +1,1 @@
+"""Models that segment what lies in a box."""

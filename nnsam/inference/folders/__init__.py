@@ -1,0 +1,1 @@
+"""From files to files: many cases, resumable, in parallel, over Ray."""

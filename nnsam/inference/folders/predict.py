@@ -1,0 +1,408 @@
+"""Predicts a folder of cases: reading, inference and writing overlap, and an interrupted run can be continued."""
+
+import json
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nnsam.errors import InputError, NnsamError
+from nnsam.inference.bundle import Bundle
+from nnsam.inference.folders.pipeline import RunCancelled, run_jobs
+from nnsam.inference.folders.record import RECORD, RunRecord, describe_inputs, describe_outputs, has_record
+from nnsam.support.files import atomic_file
+
+if TYPE_CHECKING:
+    from nnsam.inference.automatic.predictor import Predictor
+    from nnsam.io.cases import Case
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the results of a run depend on, besides model and images.
+
+    Attributes:
+        precision: the one that is computed in, never "auto".
+        folds: names of the folds that are averaged.
+        mirror: average over the mirrored images that the model was trained with.
+        step: distance of neighbouring tiles as a share of their size, above 0 and at most 1.
+        save_probabilities: write the probabilities too.
+    """
+
+    precision: str
+    folds: tuple[str, ...]
+    mirror: bool = True
+    step: float = 0.5
+    save_probabilities: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.step <= 1:
+            raise InputError(f"the step between tiles must be above 0 and at most 1; found {self.step}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "folds": list(self.folds)}
+
+
+@dataclass
+class CaseOutcome:
+    """How a case ended.
+
+    Attributes:
+        case: its name.
+        output: label map.
+        seconds: "read", "infer" and "write"; reading includes the preprocessing, writing the restoration.
+        inputs: see `nnsam.inference.folders.record.describe_inputs`.
+        outputs: see `nnsam.inference.folders.record.describe_outputs`; empty unless it was done.
+        error: one sentence; empty where it was done.
+        trace: stack trace of an error that is not the user's to mend, else empty.
+        skipped: an earlier run had done it.
+    """
+
+    case: str
+    output: Path
+    seconds: dict[str, float] = field(default_factory=dict)
+    inputs: dict[str, Any] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    trace: str = ""
+    skipped: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "case": self.case,
+            "output": str(self.output),
+            "skipped": self.skipped,
+            "error": self.error or None,
+            "seconds": {stage: round(value, 4) for stage, value in self.seconds.items()},
+        }
+
+
+class CaseJob:
+    """A case on its way; see `nnsam.inference.folders.pipeline.Job`.
+
+    Args:
+        predictor: the model.
+        case: name and files.
+        output: label map; the probabilities go beside it, to the same name with .npz.
+        options: those of the run.
+        on_tile: called during the inference with the case's name, tiles done and all tiles; what it raises ends the
+            stage.
+    """
+
+    def __init__(
+        self,
+        predictor: "Predictor",
+        case: "Case",
+        output: Path,
+        options: RunOptions,
+        on_tile: Callable[[str, int, int], None] | None = None,
+    ) -> None:
+        self.predictor, self.case, self.options = predictor, case, options
+        self.outcome = CaseOutcome(case.name, output)
+        self.exception: Exception | None = None
+        self._on_tile = on_tile
+        self._prepared: Any = None
+        self._logits: Any = None
+
+    def read(self) -> None:
+        """Reads and preprocesses the images."""
+        with self._stage("read") as runs:
+            if runs:
+                self.outcome.inputs = describe_inputs(self.case.files)
+                self._prepared = self.predictor.prepare_case(self.case)
+
+    def infer(self) -> None:
+        """Runs the network."""
+        with self._stage("infer") as runs:
+            if runs:
+                on_tile, name = self._on_tile, self.case.name
+                self._logits = self.predictor.infer(
+                    self._prepared,
+                    mirror=self.options.mirror,
+                    step=self.options.step,
+                    on_tile=on_tile and (lambda done, total: on_tile(name, done, total)),
+                )
+                self._prepared = self._prepared.without_pixels()
+
+    def write(self) -> None:
+        """Brings the result into the image's shape and writes it; then the case's arrays are given up."""
+        with self._stage("write") as runs:
+            if runs:
+                self._write()
+        self._prepared = self._logits = None
+
+    def run(self) -> CaseOutcome:
+        """Does all stages, one after the other."""
+        self.read()
+        self.infer()
+        self.write()
+        return self.outcome
+
+    def _write(self) -> None:
+        from nnsam.io.nnunet_readers.registry import write_probabilities
+
+        prediction = self.predictor.restore(self._logits, self._prepared)
+        paths = output_files(self.outcome.output, self.predictor.file_ending, self.options)
+        if self.options.save_probabilities:
+            write_probabilities(paths[1], prediction.probabilities())
+        self.predictor.write(prediction, paths[0])
+        self.outcome.outputs = describe_outputs(paths)
+
+    @contextmanager
+    def _stage(self, name: str):
+        start = time.perf_counter()
+        try:
+            yield self.exception is None
+        except RunCancelled:
+            raise
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self.outcome.seconds[name] = time.perf_counter() - start
+
+    def _fail(self, error: Exception) -> None:
+        self.exception = error
+        reason = str(error).strip() or type(error).__name__
+        self._prepared = self._logits = None
+        if isinstance(error, NnsamError):
+            self.outcome.error = reason
+        elif isinstance(error, OSError):
+            self.outcome.error = f"{self.case.name}: {reason}"
+        elif isinstance(error, MemoryError):
+            self.outcome.error = f"{self.case.name} needs more memory than there is ({reason})"
+        else:
+            self.outcome.error = f"{self.case.name}: {type(error).__name__}: {reason}"
+            self.outcome.trace = "".join(traceback.format_exception(error))
+
+
+def output_files(output: Path, file_ending: str, options: RunOptions) -> list[Path]:
+    """Returns the label map and, where they are wanted, the probabilities of a case, named as nnU-Net names them."""
+    if not options.save_probabilities:
+        return [output]
+    return [output, output.with_name(output.name[: -len(file_ending)] + ".npz")]
+
+
+def predict_one(predictor: "Predictor", case: "Case", output: Path, options: RunOptions) -> CaseOutcome:
+    """Predicts a single case and writes its files, each complete or not at all.
+
+    Raises:
+        InputError: unreadable or unfitting images, or a place that cannot be written to.
+        Exception: anything else that goes wrong.
+    """
+    job = CaseJob(predictor, case, output, options)
+    job.run()
+    if job.exception is not None:
+        raise job.exception
+    return job.outcome
+
+
+__all__ = [
+    "CaseOutcome",
+    "FolderReport",
+    "FolderRun",
+    "RunOptions",
+    "check_outputs",
+    "predict_folder",
+    "predict_one",
+    "run_folder",
+]
+
+DATASET_JSON = "dataset.json"
+
+
+@dataclass
+class FolderReport:
+    """How a run ended.
+
+    Attributes:
+        outcomes: of the cases that were done, skipped or failed, in the order in which they ended.
+        cancelled: the run was ended before all cases were done.
+    """
+
+    outcomes: list[CaseOutcome] = field(default_factory=list)
+    cancelled: bool = False
+
+    @property
+    def failures(self) -> list[CaseOutcome]:
+        """Cases that failed."""
+        return [outcome for outcome in self.outcomes if outcome.error]
+
+
+class FolderRun:
+    """An output folder that is being filled; it does not matter by whom.
+
+    Attributes:
+        options: those of the run.
+        pending: cases that are to be predicted.
+        report: what has been done so far; skipped cases from the start.
+    """
+
+    def __init__(
+        self, bundle: Bundle, cases: Sequence["Case"], out: str | Path, options: RunOptions, resume: bool = False
+    ) -> None:
+        """Checks the folder, makes it, and decides what is left to do.
+
+        Args:
+            bundle: the model.
+            cases: what to predict.
+            out: output folder.
+            options: see `RunOptions`.
+            resume: skip cases that an earlier run with the same model and options has finished; else all are
+                predicted, and existing files replaced.
+
+        Raises:
+            InputError: `out` is a file, an input would be overwritten, the folder holds another data set's
+                dataset.json, or it cannot be continued.
+        """
+        self.options = options
+        self.report = FolderReport()
+        self.pending: list[Case] = []
+        self._folder = Path(out)
+        self._ending = bundle.manifest["input"]["file_ending"]
+        if self._folder.exists() and not self._folder.is_dir():
+            raise InputError(f"{self._folder} is a file; several cases need a folder for their label maps.")
+        written = [path for case in cases for path in self._outputs(case)]
+        check_outputs([*written, self._folder / DATASET_JSON, self._folder / RECORD], cases)
+        self._record = RunRecord(self._folder, bundle.digest, options.as_dict())
+        if resume:
+            self._record.resume()
+        self._write_dataset_json(bundle)
+        self._sort_out(cases)
+        self._record.flush()
+
+    def output(self, case: "Case") -> Path:
+        """Returns the label map of a case."""
+        return self._folder / f"{case.name}{self._ending}"
+
+    def add(self, outcome: CaseOutcome) -> None:
+        """Notes a case that ended.
+
+        Raises:
+            InputError: the record of the run cannot be written.
+        """
+        self.report.outcomes.append(outcome)
+        if not outcome.error:
+            self._record.add(outcome.case, outcome.outputs, outcome.inputs)
+
+    def close(self) -> None:
+        """Writes the record, where that is still to be done."""
+        self._record.flush()
+
+    def _outputs(self, case: "Case") -> list[Path]:
+        return output_files(self.output(case), self._ending, self.options)
+
+    def _sort_out(self, cases: Iterable["Case"]) -> None:
+        for case in cases:
+            if self._record.is_done(case.name, self._outputs(case), case.files):
+                self.report.outcomes.append(CaseOutcome(case.name, self.output(case), skipped=True))
+            else:
+                self.pending.append(case)
+
+    def _write_dataset_json(self, bundle: Bundle) -> None:
+        """Names and values of the classes, for `nnsam evaluate` and nnU-Net's tools."""
+        path, content = self._folder / DATASET_JSON, bundle.manifest["dataset_json"]
+        try:
+            existing = json.loads(path.read_text(encoding="utf-8")) if path.exists() else content
+        except (OSError, ValueError):
+            existing = None
+        if existing != content and not has_record(self._folder):
+            raise InputError(
+                f"{path} belongs to something else, perhaps to a data set, and would be overwritten; choose another "
+                "output folder."
+            )
+        with atomic_file(path) as draft:
+            draft.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+
+
+def check_outputs(outputs: Iterable[Path], cases: Iterable["Case"]) -> None:
+    """Checks that no image would be overwritten.
+
+    Raises:
+        InputError: one would.
+    """
+    images = {Path(file).resolve() for case in cases for file in case.files}
+    for path in outputs:
+        if path.resolve() in images:
+            raise InputError(f"{path} is an image to be segmented and would be overwritten; choose another output.")
+
+
+def predict_folder(
+    predictor: "Predictor",
+    cases: Sequence["Case"],
+    out: str | Path,
+    *,
+    save_probabilities: bool = False,
+    mirror: bool = True,
+    step: float = 0.5,
+    resume: bool = False,
+    cases_in_memory: int = 3,
+    on_case: Callable[[CaseOutcome], None] = lambda outcome: None,
+    on_tile: Callable[[str, int, int], None] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> FolderReport:
+    """Segments all cases into a folder; one that fails is noted, and the others are done.
+
+    Label maps are named as nnU-Net names them, {case}{file ending}, and probabilities {case}.npz (key
+    `probabilities`, float32, (outputs, z, y, x)); beside them lie dataset.json and the record of the run. Every file
+    appears complete or not at all. Ctrl-C leaves what is finished, and no thread.
+
+    Args:
+        predictor: the model.
+        cases: see `nnsam.io.cases.find_cases`.
+        out: output folder.
+        save_probabilities: write them too.
+        mirror: average over mirrored images, where the model was trained so.
+        step: distance of neighbouring tiles as a share of their size, above 0 and at most 1.
+        resume: skip cases that an earlier run with the same model and options has finished.
+        cases_in_memory: that are being read, computed, written or waiting, all together.
+        on_case: called, in a thread, when a case has ended, and at the start with the skipped ones.
+        on_tile: called during the inference with the case's name, tiles done and all tiles.
+        cancelled: asked after every tile; True ends the run.
+
+    Returns:
+        What was done.
+
+    Raises:
+        InputError: see `FolderRun`; the errors of single cases are in the report.
+    """
+    options = RunOptions(predictor.precision, tuple(predictor.folds), mirror, step, save_probabilities)
+    run = FolderRun(predictor.bundle, cases, out, options, resume)
+    return run_folder(
+        predictor, run, cases_in_memory=cases_in_memory, on_case=on_case, on_tile=on_tile, cancelled=cancelled
+    )
+
+
+def run_folder(
+    predictor: "Predictor",
+    run: FolderRun,
+    *,
+    cases_in_memory: int = 3,
+    on_case: Callable[[CaseOutcome], None] = lambda outcome: None,
+    on_tile: Callable[[str, int, int], None] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> FolderReport:
+    """Predicts what is pending in a folder; see `predict_folder`."""
+    for outcome in run.report.outcomes:
+        on_case(outcome)
+
+    def tile_done(name: str, done: int, total: int) -> None:
+        if cancelled():
+            raise RunCancelled
+        if on_tile is not None:
+            on_tile(name, done, total)
+
+    def case_done(job: CaseJob) -> None:
+        run.add(job.outcome)
+        on_case(job.outcome)
+
+    jobs = (CaseJob(predictor, case, run.output(case), run.options, tile_done) for case in run.pending)
+    try:
+        run.report.cancelled = not run_jobs(jobs, case_done, at_once=cases_in_memory, cancelled=cancelled)
+    finally:
+        run.close()
+    return run.report

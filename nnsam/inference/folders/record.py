@@ -1,0 +1,155 @@
+"""What a folder of predictions was made with, so that an interrupted run goes on with what is missing.
+
+The file `nnsam_predict.json` in the output folder names, for every finished case, the outputs with SHA-256 and size
+and the inputs with size and time of change. It is always replaced as a whole, and only after a case's files are
+complete: whatever stops the run, a case that is not in it is predicted again.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nnsam import __version__
+from nnsam.errors import InputError
+from nnsam.inference.bundle import file_digest
+from nnsam.support.files import atomic_file
+
+RECORD = "nnsam_predict.json"
+_FORMAT = "nnsam-predict-run"
+_FORMAT_VERSION = 1
+# Rewriting a long record after every case must not take more than this share of the time.
+_SHARE_OF_TIME = 0.05
+
+
+def describe_outputs(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """Returns file name -> SHA-256 and size in bytes."""
+    return {path.name: {"sha256": file_digest(path), "size": path.stat().st_size} for path in paths}
+
+
+def describe_inputs(paths: Iterable[Path]) -> dict[str, dict[str, int]]:
+    """Returns file name -> size in bytes and time of the last change in nanoseconds."""
+    return {path.name: {"size": path.stat().st_size, "modified": path.stat().st_mtime_ns} for path in paths}
+
+
+class RunRecord:
+    """The record of one output folder.
+
+    Attributes:
+        folder: where outputs and record are.
+        bundle: digest of the model.
+        settings: everything else that results depend on; values that JSON can hold.
+        cases: case -> its "outputs" and "inputs", see `describe_outputs` and `describe_inputs`.
+    """
+
+    def __init__(self, folder: Path, bundle: str, settings: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.bundle = bundle
+        self.settings = dict(settings)
+        self.cases: dict[str, dict[str, Any]] = {}
+        self._changed = True
+        self._next_write = 0.0
+
+    def resume(self) -> None:
+        """Takes over the cases of the record in the folder; one that is absent or damaged holds none.
+
+        Raises:
+            InputError: that record is of another model or of other settings.
+        """
+        content = _read(self.folder / RECORD)
+        if content is None:
+            return
+        differing = [
+            f"{name} {content['settings'].get(name)!r} there and {self.settings.get(name)!r} now"
+            for name in sorted({*content["settings"], *self.settings})
+            if content["settings"].get(name) != self.settings.get(name)
+        ]
+        if content["bundle"] != self.bundle:
+            differing.insert(0, f"the model {content['bundle'][:12]} there and {self.bundle[:12]} now")
+        if differing:
+            raise InputError(
+                f"{self.folder} cannot be continued, since it was made otherwise: {'; '.join(differing)}. Use the same "
+                "model and options or another output folder, or leave --continue out to predict everything again."
+            )
+        self.cases = content["cases"]
+
+    def is_done(self, case: str, outputs: Iterable[Path], inputs: Iterable[Path]) -> bool:
+        """Tells whether a case's outputs are what this record says, made from the inputs as they are now.
+
+        Args:
+            case: its name.
+            outputs: files that it should have.
+            inputs: its images.
+        """
+        entry = self.cases.get(case)
+        try:
+            return (
+                entry is not None
+                and entry["inputs"] == describe_inputs(inputs)
+                and entry["outputs"] == describe_outputs(outputs)
+            )
+        except OSError:  # no such file, or one that cannot be read
+            return False
+
+    def add(self, case: str, outputs: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
+        """Notes a case whose files are complete; see `describe_outputs` and `describe_inputs`.
+
+        Raises:
+            InputError: the record cannot be written.
+        """
+        self.cases[case] = {"outputs": dict(outputs), "inputs": dict(inputs)}
+        self._changed = True
+        if time.monotonic() >= self._next_write:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what is not yet in the file.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        if not self._changed:
+            return
+        start = time.monotonic()
+        content = {
+            "format": _FORMAT,
+            "format_version": _FORMAT_VERSION,
+            "nnsam": __version__,
+            "bundle": self.bundle,
+            "settings": self.settings,
+            "cases": self.cases,
+        }
+        path = self.folder / RECORD
+        try:
+            with atomic_file(path) as draft:
+                draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{path} cannot be written ({error.strerror or error}).") from error
+        self._changed = False
+        now = time.monotonic()
+        self._next_write = now + (now - start) / _SHARE_OF_TIME
+
+
+def has_record(folder: Path) -> bool:
+    """Tells whether a folder holds outputs of `nnsam predict`."""
+    return _read(folder / RECORD) is not None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    parts = {"bundle": str, "settings": dict, "cases": dict}
+    if (
+        not isinstance(content, dict)
+        or content.get("format") != _FORMAT
+        or content.get("format_version") != _FORMAT_VERSION
+        or not all(isinstance(content.get(name), kind) for name, kind in parts.items())
+        or not all(
+            isinstance(entry, dict) and {"outputs", "inputs"} <= entry.keys() for entry in content["cases"].values()
+        )
+    ):
+        return None
+    return content

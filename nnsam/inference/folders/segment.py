@@ -1,0 +1,316 @@
+"""Segments the objects in boxes, from files to files."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnsam.errors import InputError, NnsamError, SetupError
+from nnsam.io.image import InputImage
+from nnsam.io.inputs import InputFile
+from nnsam.io.overlay import draw_segmentation
+from nnsam.io.writing import (
+    LABEL_ENDINGS,
+    label_dtype,
+    label_ending,
+    write_png,
+    write_probabilities,
+    write_segmentation,
+)
+from nnsam.prompts.box_files import BoxPrompts, BoxSource
+from nnsam.prompts.convention import from_challenge
+from nnsam.support.files import atomic_file
+
+if TYPE_CHECKING:
+    from nnsam.inference import BoxPredictor
+
+
+@dataclass(frozen=True)
+class SegmentTask:
+    """One input and the files to write for it.
+
+    Attributes:
+        input: what to segment.
+        output: label map.
+        overlay: PNG with masks and boxes; None for none.
+        probabilities: npz; None for none.
+    """
+
+    input: InputFile
+    output: Path
+    overlay: Path | None = None
+    probabilities: Path | None = None
+
+
+def plan_tasks(
+    inputs: Sequence[InputFile],
+    output: str | Path,
+    *,
+    into_folder: bool,
+    overlay: bool = False,
+    probabilities: bool = False,
+    protected: Iterable[Path] = (),
+) -> list[SegmentTask]:
+    """Decides which files are written; nothing is read or written yet.
+
+    In a folder, overlays and probabilities go to subfolders, so that label maps are alone for `nnsam evaluate`.
+
+    Args:
+        inputs: what to segment.
+        output: a file, or a folder.
+        into_folder: `output` is a folder; else there is one input, and `output` is a folder where it exists as one or
+            its name has no ending.
+        overlay: write overlays.
+        probabilities: write probabilities.
+        protected: further files that must not be overwritten, as inputs must not.
+
+    Raises:
+        InputError: the output's ending does not fit, two inputs would be written to one file, or an input would be
+            overwritten.
+    """
+    output = Path(output)
+    if into_folder and output.is_file():
+        raise InputError(f"{output} is a file, but a folder of images needs a folder for the label maps.")
+    if into_folder or output.is_dir() or not output.suffix:
+        tasks = [_task_in_folder(file, output, overlay, probabilities) for file in inputs]
+    else:
+        tasks = [_task_of_file(inputs[0], output, overlay, probabilities)]
+    _check_outputs(tasks, protected)
+    return tasks
+
+
+def _task_in_folder(file: InputFile, folder: Path, overlay: bool, probabilities: bool) -> SegmentTask:
+    name = file.case + label_ending(file.kind, file.ending)
+    return SegmentTask(
+        file,
+        folder / name,
+        folder / "overlays" / f"{file.case}.png" if overlay else None,
+        folder / "probabilities" / f"{file.case}.npz" if probabilities else None,
+    )
+
+
+def _task_of_file(file: InputFile, output: Path, overlay: bool, probabilities: bool) -> SegmentTask:
+    endings = LABEL_ENDINGS[file.kind]
+    ending = next((ending for ending in endings if output.name.lower().endswith(ending)), None)
+    if ending is None:
+        raise InputError(
+            f"{output} cannot hold the label map of {file.path}; expected a name ending with {', '.join(endings)}, or "
+            "a folder."
+        )
+    stem = output.name[: -len(ending)]
+    return SegmentTask(
+        file,
+        output,
+        output.with_name(f"{stem}_overlay.png") if overlay else None,
+        output.with_name(f"{stem}_probabilities.npz") if probabilities else None,
+    )
+
+
+def _check_outputs(tasks: Sequence[SegmentTask], protected: Iterable[Path]) -> None:
+    sources = {task.input.path.resolve() for task in tasks} | {path.resolve() for path in protected}
+    written: dict[Path, Path] = {}
+    for task in tasks:
+        for path in (task.output, task.overlay, task.probabilities):
+            if path is None:
+                continue
+            if path.resolve() in sources:
+                raise InputError(f"{path} is an input and would be overwritten; choose another output.")
+            other = written.setdefault(path.resolve(), task.input.path)
+            if other != task.input.path:
+                raise InputError(
+                    f"{other.name} and {task.input.path.name} would both be written to {path}; rename one of them."
+                )
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """What was found in one input.
+
+    Attributes:
+        file: input.
+        output: label map.
+        boxes: N boxes in the users' convention.
+        labels: N label values in the output.
+        scores: N numbers 0..1, how sure the network is of each object.
+        areas: N numbers of pixels that each object has in the output.
+        seconds: reading, network and writing.
+    """
+
+    file: Path
+    output: Path
+    boxes: list[list[int]]
+    labels: list[int]
+    scores: list[float]
+    areas: list[int]
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**vars(self), "file": str(self.file), "output": str(self.output)}
+
+
+@dataclass(frozen=True)
+class SegmentReport:
+    """Results and failures of a run.
+
+    Attributes:
+        results: of the cases that were done.
+        failures: input -> one sentence.
+    """
+
+    results: list[CaseResult] = field(default_factory=list)
+    failures: dict[Path, str] = field(default_factory=dict)
+
+
+def load_predictor(
+    folder: str | Path,
+    *,
+    folds: Sequence[str] | None = None,
+    checkpoint: str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    batch_size: int = 8,
+    threads: int = 0,
+) -> tuple["BoxPredictor", str]:
+    """Loads a trained model folder, or a bundle, which needs neither PyTorch nor nnU-Net.
+
+    Args:
+        folder: of nnU-Net, or written by `nnsam export`.
+        folds: default: of a model folder see `BoxPredictor.from_folder`; of a bundle all.
+        checkpoint: file in the folds, by default checkpoint_final.pth; bundles have none.
+        device: "cpu" (default) or "cuda"; bundles run on the CPU.
+        precision: by default "f32" for a model folder, which also takes "bf16" and "auto"; "auto" for a bundle, which
+            also takes "f32", "bf16" and "int8". "float32" and "bfloat16" mean the same as the short names.
+        batch_size: patches per call of the network.
+        threads: number of CPU threads; 0 leaves the choice to PyTorch or OpenVINO.
+
+    Returns:
+        The predictor, and a sentence about how it was chosen, empty where there is nothing to tell.
+
+    Raises:
+        InputError: the folder is not one of a box model, the device is absent, or an option is not for this model.
+        SetupError: PyTorch or OpenVINO is missing, or the CPU does not compute the precision.
+    """
+    from nnsam.inference.bundle import is_bundle
+
+    if is_bundle(folder):
+        from nnsam.inference.box.bundle_predictor import BoxPredictor as BundlePredictor
+
+        _refuse_options_of_model_folders(folder, checkpoint, device)
+        predictor: BoxPredictor = BundlePredictor.open(
+            folder, precision or "auto", threads, batch_size=batch_size, folds=folds
+        )
+    else:
+        predictor = _from_model_folder(folder, folds, checkpoint, device, precision, batch_size, threads)
+    return predictor, getattr(predictor.backend, "note", "")
+
+
+def _from_model_folder(
+    folder: str | Path,
+    folds: Sequence[str] | None,
+    checkpoint: str | None,
+    device: str | None,
+    precision: str | None,
+    batch_size: int,
+    threads: int,
+) -> "BoxPredictor":
+    from nnsam.inference import BoxPredictor
+    from nnsam.support.openvino import check_precision
+
+    precision = check_precision(precision or "f32")
+    if precision == "int8":
+        raise InputError(f"{folder} is a model folder, which has no int8 network; export it first with `nnsam export`")
+    try:
+        if threads:
+            import torch
+
+            torch.set_num_threads(threads)
+        return BoxPredictor.from_folder(
+            folder,
+            folds,
+            checkpoint or "checkpoint_final.pth",
+            device or "cpu",
+            precision={"f32": "float32", "bf16": "bfloat16"}.get(precision, precision),
+            batch_size=batch_size,
+        )
+    except ModuleNotFoundError as error:
+        raise SetupError(
+            f"{folder} is a trained model folder, which needs the package {error.name}; install nnsam with PyTorch and "
+            "nnU-Net, or give a bundle, made with `nnsam export` where they are installed"
+        ) from None
+
+
+def _refuse_options_of_model_folders(folder: str | Path, checkpoint: str | None, device: str | None) -> None:
+    if checkpoint is not None:
+        raise InputError(
+            f"{folder} is a bundle, which holds no checkpoints to choose from; leave the checkpoint {checkpoint} out, "
+            "or export the model with it"
+        )
+    if device not in (None, "cpu"):
+        raise InputError(
+            f"{folder} is a bundle, which runs on the CPU; leave the device {device} out, or give the model folder"
+        )
+
+
+def segment_files(
+    predictor: "BoxPredictor",
+    tasks: Sequence[SegmentTask],
+    boxes: BoxSource,
+    *,
+    mode: str = "zoom",
+    progress: Callable[[Sequence[SegmentTask]], Iterable[SegmentTask]] = lambda tasks: tasks,
+) -> SegmentReport:
+    """Segments every task; one that fails is noted, and the others are done.
+
+    Args:
+        predictor: see `load_predictor`.
+        tasks: see `nnsam.inference.folders.segment.plan_tasks`.
+        boxes: see `nnsam.prompts.box_files.open_box_source`.
+        mode: zoom or faithful.
+        progress: wraps the tasks, to show how far the work is.
+    """
+    report = SegmentReport()
+    for task in progress(tasks):
+        try:
+            report.results.append(segment_case(predictor, task, boxes, mode))
+        except NnsamError as error:
+            report.failures[task.input.path] = str(error)
+    return report
+
+
+def segment_case(predictor: "BoxPredictor", task: SegmentTask, boxes: BoxSource, mode: str) -> CaseResult:
+    """Segments one input and writes its files.
+
+    Raises:
+        InputError: unreadable, boxes that do not fit, or a place that cannot be written to.
+    """
+    start = time.perf_counter()
+    image = task.input.read()
+    prompts = boxes(task.input, image)
+    predictor.set_image(image.pixels, spacing=image.spacing, dimensions=image.dimensions)
+    prediction = predictor.predict(prompts.boxes, mode=mode)
+    objects = prediction.label_map()
+    labels = np.array([0, *prompts.labels], dtype=label_dtype(prompts.labels))[objects]
+    write_segmentation(task.output, labels, image)
+    if task.overlay is not None:
+        _write_overlay(task.overlay, image, labels, prompts)
+    if task.probabilities is not None:
+        write_probabilities(task.probabilities, prediction, prompts.labels)
+    return CaseResult(
+        task.input.path,
+        task.output,
+        prompts.boxes.tolist(),
+        list(prompts.labels),
+        [float(score) for score in prediction.scores],
+        np.bincount(objects.ravel(), minlength=len(prompts.labels) + 1)[1:].tolist(),
+        time.perf_counter() - start,
+    )
+
+
+def _write_overlay(path: Path, image: InputImage, labels: NDArray[np.integer], prompts: BoxPrompts) -> None:
+    with atomic_file(path) as draft:
+        write_png(draft, draw_segmentation(image.pixels, labels, from_challenge(prompts.boxes)))

@@ -1,0 +1,1 @@
+"""nnU-Net from outside: its commands, model folders, checkpoints, raw data sets and names of trainers."""

@@ -1,0 +1,96 @@
+"""What inference has to know of a box model, whatever computes it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nnsam.errors import InputError
+from nnsam.prompts.encoding import check_encoding
+
+
+@dataclass(frozen=True)
+class BoxModelSpec:
+    """A box model seen from outside.
+
+    Attributes:
+        patch_size: (h, w) of the network's input in pixels.
+        image_channels: 1 for grey, 3 for RGB.
+        prompt: name of the prompt encoding, see :func:`nnsam.prompts.encoding.encode_box`.
+        spacing: pixel size (y, x) in mm to which training images were resampled; None where they were not.
+        per_slice_normalization: normalise each slice of a volume alone, as the pictures in training, instead of the
+            whole volume.
+        trainer: name of the trainer, for messages.
+    """
+
+    patch_size: tuple[int, int]
+    image_channels: int = 1
+    prompt: str = "binary"
+    spacing: tuple[float, float] | None = None
+    per_slice_normalization: bool = True
+    trainer: str = ""
+
+    def __post_init__(self) -> None:
+        check_encoding(self.prompt)
+        if self.image_channels not in (1, 3):
+            raise InputError(
+                f"the model has {self.image_channels} image channels; box prompts work on grey (1) or RGB (3) images"
+            )
+
+    @classmethod
+    def from_plans(
+        cls, plans: Mapping[str, Any], dataset_json: Mapping[str, Any], trainer: str = "", configuration: str = "2d"
+    ) -> "BoxModelSpec":
+        """Reads plans that `nnsam plan-box` wrote, and the data set's description.
+
+        Pictures have no pixel size: nnU-Net calls it 1 in both directions, which becomes None, as does everything that
+        was planned on single slices.
+
+        Raises:
+            InputError: plans without box prompts, damaged ones, or a number of channels that is not 1 or 3.
+        """
+        settings = plans.get("configurations", {}).get(configuration, {})
+        if "nnsam_box" not in settings:
+            raise InputError(
+                f"configuration {configuration!r} of the plans {plans.get('plans_name')!r} was not made for box "
+                f"prompts; give a model that was trained with plans of `nnsam plan-box`"
+            )
+        try:
+            height, width = (int(side) for side in settings["patch_size"])
+            spacing_y, spacing_x = (float(value) for value in settings["spacing"][-2:])
+            pictures = int(plans["original_median_shape_after_transp"][0]) == 1
+            channels = len(dataset_json.get("channel_names") or dataset_json["modality"])
+            prompt = settings["nnsam_box"]["prompt"]
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise InputError(f"the model's plans or dataset.json are incomplete or damaged ({error!r})") from None
+        unit = spacing_y == spacing_x == 1
+        return cls(
+            patch_size=(height, width),
+            image_channels=channels,
+            prompt=prompt,
+            spacing=None if pictures or unit else (spacing_y, spacing_x),
+            per_slice_normalization=pictures,
+            trainer=trainer,
+        )
+
+    @classmethod
+    def from_manifest(cls, manifest: Mapping[str, Any]) -> "BoxModelSpec":
+        """Reads the description of an exported box model, see :mod:`nnsam.inference.bundle`.
+
+        Raises:
+            InputError: the description lacks something.
+        """
+        try:
+            box = manifest["box"]
+            height, width = (int(side) for side in manifest["tiling"]["patch_size"])
+            return cls(
+                patch_size=(height, width),
+                image_channels=int(manifest["input"]["channels"]),
+                prompt=box["prompt"],
+                spacing=None if box["spacing"] is None else (float(box["spacing"][0]), float(box["spacing"][1])),
+                per_slice_normalization=bool(box["per_slice_normalization"]),
+                trainer=str(manifest["model"]["trainer"]),
+            )
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"the bundle's description of its box model is incomplete ({error!r})") from None

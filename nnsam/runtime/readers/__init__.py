@@ -1,1 +1,0 @@
-"""Image files as nnU-Net's readers and writers treat them, one module per file library."""

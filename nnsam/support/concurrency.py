@@ -1,0 +1,99 @@
+"""Threads whose results come in order, and processes that end with the one that started them."""
+
+import os
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import IO, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], threads: int = 1) -> Iterator[Result]:
+    """Yields `function(item)` for each item, in order.
+
+    Args:
+        function: lets go of Python's lock while it computes, or nothing is gained.
+        items: read as they are needed.
+        threads: items computed at once; with 1, in the caller's thread. As many results as this wait at most.
+    """
+    if threads <= 1:
+        yield from map(function, items)
+        return
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+_PATIENCE_SECONDS = 5.0
+
+
+def start_guarded(
+    command: Sequence[str], output: IO[bytes], environment: Mapping[str, str] | None = None
+) -> "subprocess.Popen[bytes]":
+    """Starts a process in a group of its own; it has to call :func:`end_with_parent`.
+
+    Args:
+        command: program and arguments.
+        output: gets standard output and standard error.
+        environment: variables that are added to this process's.
+    """
+    return subprocess.Popen(
+        list(command),
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **(environment or {})},
+        start_new_session=True,  # Ctrl-C on the terminal is the starter's to handle
+    )
+
+
+def end_with_parent() -> None:
+    """Ends this process and its group as soon as standard input is closed at the other end."""
+    threading.Thread(target=_watch, daemon=True).start()
+
+
+def _watch() -> None:
+    try:
+        while os.read(0, 1024):
+            pass
+    finally:
+        _end_group(os.getpid(), signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+        os._exit(1)
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """Ends a process of :func:`start_guarded` with all that it started, and waits for it."""
+    if process.poll() is None:
+        _end_group(process.pid, signal.SIGTERM)
+        try:
+            process.wait(_PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    # What ignored the first signal, or was left by a leader that did not.
+    if hasattr(signal, "SIGKILL"):
+        _end_group(process.pid, signal.SIGKILL)
+
+
+def _end_group(leader: int, number: int) -> None:
+    try:
+        if hasattr(os, "killpg"):
+            os.killpg(leader, number)
+        else:
+            os.kill(leader, number)
+    except (ProcessLookupError, PermissionError):
+        pass  # has ended already

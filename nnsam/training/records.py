@@ -1,0 +1,95 @@
+"""Keeps the parts of the loss per epoch, in a JSON file and a picture beside nnU-Net's progress.png."""
+
+import json
+from pathlib import Path
+
+from nnsam.networks.mobile_sam import MobileSAMEncoder, load_encoder_state
+from nnsam.networks.sam_branch import Provenance, SAMBranch, digest
+from nnsam.support.files import atomic_file
+from nnsam.weights import WeightsSource
+
+JSON_NAME = "loss_parts.json"
+PNG_NAME = "loss_parts.png"
+# Share of a constant's loss from which on a level-set head counts as one that has learnt nothing.
+_UNLEARNT_SHARE = 0.95
+
+
+def has_learnt(parts: dict[str, float]) -> bool:
+    """Tells from an epoch's parts of the training loss whether the level-set head beats a constant; NaN does not.
+
+    Example:
+        >>> has_learnt({"level_set_share": 0.3}), has_learnt({"level_set_share": 1.0}), has_learnt({})
+        (True, False, True)
+    """
+    return parts.get("level_set_share", 0.0) <= _UNLEARNT_SHARE
+
+
+def unlearnt_level_sets(folder: str | Path) -> bool:
+    """Whether the last epoch in an output folder says that its level-set head has learnt nothing; False without one."""
+    path = Path(folder, JSON_NAME)
+    epochs = json.loads(path.read_text()) if path.is_file() else []
+    return bool(epochs) and not has_learnt(epochs[-1]["train"])
+
+
+class LossHistory:
+    """Means per epoch of the loss's parts, for training and validation.
+
+    Args:
+        folder: nnU-Net's output folder of the fold.
+        start_epoch: first epoch of this run; what the files hold of earlier epochs is kept, later ones are dropped
+            (a resumed training repeats them).
+    """
+
+    def __init__(self, folder: str | Path, start_epoch: int = 0):
+        self.folder = Path(folder)
+        self.epochs: list[dict] = []
+        path = self.folder / JSON_NAME
+        if start_epoch and path.is_file():
+            self.epochs = [entry for entry in json.loads(path.read_text()) if entry["epoch"] < start_epoch]
+
+    def add(self, epoch: int, train: dict[str, float], validation: dict[str, float]) -> None:
+        """Appends one epoch and rewrites both files."""
+        self.epochs.append({"epoch": epoch, "train": train, "validation": validation})
+        with atomic_file(self.folder / JSON_NAME) as path:
+            path.write_text(json.dumps(self.epochs, indent=1))
+        with atomic_file(self.folder / PNG_NAME) as path:
+            self.plot(path)
+
+    def plot(self, path: str | Path) -> None:
+        """Draws one panel per part, training and validation over epochs."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        # Not every epoch has every part: there may be no boundaries.
+        parts = list(dict.fromkeys(part for entry in self.epochs for part in entry["train"]))
+        figure = Figure(figsize=(5 * len(parts), 4), layout="constrained")
+        FigureCanvasAgg(figure)
+        for axes, part in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
+            for phase in ("train", "validation"):
+                points = [(entry["epoch"], entry[phase][part]) for entry in self.epochs if part in entry[phase]]
+                axes.plot(*zip(*points, strict=True), marker="." if len(points) < 50 else None, label=phase)
+            axes.set(title=part.replace("_", " "), xlabel="epoch")
+            axes.grid(alpha=0.3)
+            axes.legend()
+        figure.savefig(path, dpi=80, format="png")
+
+
+WEIGHTS_RECORD = "sam_weights.json"
+
+
+def fill_encoder(branch: SAMBranch, source: WeightsSource | None, seed: int = 0) -> None:
+    """Loads a branch's encoder from its source, or with seeded random weights (source None, or of kind "random")."""
+    if source is None or source.path is None or source.sha256 is None:
+        encoder = MobileSAMEncoder.random(seed)
+        branch.load_encoder(encoder.state_dict(), Provenance("random", digest(encoder)))
+    else:
+        branch.load_encoder(load_encoder_state(source.path), Provenance(source.kind, source.sha256))
+
+
+def record_weights(branch: SAMBranch, path: Path, sam_size: int) -> str:
+    """Writes the origin of a branch's weights as JSON; returns a line for the log."""
+    provenance = branch.provenance
+    record = {"kind": provenance.kind, "sha256": provenance.sha256, "sam_size": sam_size}
+    with atomic_file(path) as draft:
+        draft.write_text(json.dumps(record, indent=1))
+    return f"nnsam: SAM branch with {provenance}"
