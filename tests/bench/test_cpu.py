@@ -197,8 +197,8 @@ def test_the_box_network_is_compared_with_pytorch(tiny, monkeypatch):
 
 
 def test_networks_of_any_prompt_are_compared(tmp_path, monkeypatch):
-    from export.model_folders import write_model_folder
-    from inference.fakes import box_plans
+    from helpers.fakes import box_plans
+    from helpers.model_folders import write_model_folder
 
     from nnsam.exporting import comparison as measurement
     from nnsam.exporting.export_model import export_model

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from mmwhs_toy import heart, read, write_case, write_cfdnet
+from helpers.mmwhs_toy import heart, read, write_case, write_cfdnet
 
 from nnsam.cli.main import main
 

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from export.model_folders import write_model_folder
+from helpers.model_folders import write_model_folder
 
 from nnsam.cli.main import main
 

@@ -1,14 +1,9 @@
 """`nnsam fewshot prepare` as a user calls it."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "fewshot"))
-
-from raw_study import case_names, make_raw, write_case
+from helpers.raw_study import case_names, make_raw, write_case
 
 from nnsam.cli import main
 from nnsam.cli.fewshot import command as fewshot

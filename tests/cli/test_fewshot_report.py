@@ -1,15 +1,11 @@
 """`nnsam fewshot report` as a user calls it."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
+from helpers.synthetic_results import make_study
 
 from nnsam.cli.main import main
-
-sys.path.append(str(Path(__file__).parents[1] / "fewshot"))
-from synthetic_results import make_study
 
 
 @pytest.fixture

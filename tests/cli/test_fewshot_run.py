@@ -3,12 +3,9 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fewshot"))
-from fake_study import FakeStudy
+from helpers.fake_study import FakeStudy
 
 from nnsam.cli.main import main
 

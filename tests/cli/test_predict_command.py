@@ -7,15 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.bundles import write_automatic, write_box
 from skimage.io import imread, imsave
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "runtime"))  # `bundles`
-
-from bundles import write_automatic, write_box
 
 from nnsam.cli.main import build_parser, main
 from nnsam.inference.automatic.predictor import Predictor

@@ -6,8 +6,8 @@ import sys
 
 import numpy as np
 import pytest
+from helpers import bundles
 from PIL import Image
-from runtime import bundles
 
 from nnsam.cli.main import main
 from nnsam.inference import BoxPredictor, TorchBackend

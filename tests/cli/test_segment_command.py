@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import tifffile
-from fake_predictor import FakePredictor
+from helpers.fake_predictor import FakePredictor
 from PIL import Image
 
 from nnsam.cli.main import main

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from weights.checkpoint_server import Reply, serve, spec_of
+from helpers.checkpoint_server import Reply, serve, spec_of
 
 from nnsam.cli.main import main
 from nnsam.errors import WeightsError

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from shapes import assert_turns_along, blobs, disk, grid, half_plane
+from helpers.shapes import assert_turns_along, blobs, disk, grid, half_plane
 
 from nnsam.errors import InputError
 from nnsam.geometry import curvature, gradient, narrow_band, signed_distance, squash

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from shapes import assert_turns_along, blobs, disk, grid
+from helpers.shapes import assert_turns_along, blobs, disk, grid
 
 from nnsam.geometry import level_set_target, signed_distance, squash
 from nnsam.geometry.partial_labels import TOLERANCE

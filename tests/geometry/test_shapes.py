@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from shapes import assert_turns_along, blobs, disk, half_plane
+from helpers.shapes import assert_turns_along, blobs, disk, half_plane
 
 
 def test_check_of_turns_fails_for_a_function_with_a_direction():

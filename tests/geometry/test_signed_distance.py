@@ -3,8 +3,8 @@ import sys
 
 import numpy as np
 import pytest
+from helpers.shapes import assert_turns_along, blobs, disk, grid, half_plane
 from scipy import ndimage
-from shapes import assert_turns_along, blobs, disk, grid, half_plane
 
 from nnsam import geometry
 from nnsam.errors import InputError

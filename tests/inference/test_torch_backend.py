@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from inference.fakes import box_plans, write_model
+from helpers.fakes import box_plans, write_model
 
 from nnsam.errors import InputError
 from nnsam.inference import BoxModelSpec, BoxPredictor, TorchBackend

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import mmwhs_toy
 import pytest
+from helpers import mmwhs_toy
 from skimage.io import imread
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

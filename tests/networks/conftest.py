@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from networks.official_names import checkpoint_tensors
+from helpers.official_names import checkpoint_tensors
 
 from nnsam.networks import MobileSAMEncoder
 

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from networks.official_names import skip_initialisation
-from plans import PLAIN, RESENC, build_with, make_plans
+from helpers.official_names import skip_initialisation
+from helpers.plans import PLAIN, RESENC, build_with, make_plans
 
 from nnsam.errors import InputError
 from nnsam.networks import build_nnsam_unet

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from networks.official_names import official_name
+from helpers.official_names import official_name
 
 from nnsam.errors import WeightsError
 from nnsam.networks import MobileSAMEncoder

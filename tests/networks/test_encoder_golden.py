@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from networks.official_names import HEAD, official_name, seeded
+from helpers.official_names import HEAD, official_name, seeded
 
 from nnsam.networks import MobileSAMEncoder
 from nnsam.networks.mobile_sam import PREFIX, encoder_state, expected_shapes

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from plans import PLAIN, RESENC, make_plans
+from helpers.plans import PLAIN, RESENC, make_plans
 
 from nnsam.networks import BottleneckFusion, FusedUNet, SAMBranch, build_nnsam_unet
 from nnsam.networks.build import architecture_of, build_unet

@@ -1,7 +1,7 @@
 """The head learns a small structure's level set with nnU-Net's optimizer, where one that saturates does not."""
 
 import torch
-from plans import PLAIN, make_plans
+from helpers.plans import PLAIN, make_plans
 from torch import nn
 
 from nnsam.geometry import level_set_target

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from networks.official_names import checkpoint_tensors
+from helpers.official_names import checkpoint_tensors
+from helpers.plans import make_plans
+from helpers.toy import SHA, create, set_up
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from plans import make_plans
-from training.toy import SHA, create, set_up
 
 from nnsam import weights
 from nnsam.datasets.phantom import write_phantom_dataset

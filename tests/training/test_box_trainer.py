@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training.toy import create, set_up
+from helpers.toy import create, set_up
 
 from nnsam.errors import InputError
 from nnsam.inference import BoxPredictor

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from plans import make_plans
+from helpers.plans import make_plans
 from torch import nn
 
 from nnsam.errors import InputError, NnsamWarning, SetupError

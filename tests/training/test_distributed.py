@@ -6,8 +6,8 @@ import sys
 import pytest
 import torch
 import torch.multiprocessing as mp
-from plans import make_plans
-from training.ddp_worker import work
+from helpers.ddp_worker import work
+from helpers.plans import make_plans
 
 from nnsam.networks import MobileSAMEncoder
 

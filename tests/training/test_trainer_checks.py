@@ -4,8 +4,8 @@ import json
 import shutil
 
 import pytest
-from plans import dataset_json, make_plans
-from training.toy import create
+from helpers.plans import dataset_json, make_plans
+from helpers.toy import create
 
 from nnsam.errors import InputError, SetupError
 from nnsam.training import checks

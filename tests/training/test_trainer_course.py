@@ -5,8 +5,8 @@ import random
 import numpy as np
 import pytest
 import torch
+from helpers.toy import create, set_up
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from training.toy import create, set_up
 
 from nnsam.training.trainer_names import trainer_class
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from training.frozen import assert_frozen, changed_tensors, expected_state
-from training.toy import SHA, create, set_up
+from helpers.frozen import assert_frozen, changed_tensors, expected_state
+from helpers.toy import SHA, create, set_up
 
 from nnsam import weights
 from nnsam.networks.sam_branch import Provenance

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from helpers.plans import build_with, make_plans
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from plans import build_with, make_plans
 
 from nnsam.errors import InputError
 from nnsam.training.trainer_names import trainer_class

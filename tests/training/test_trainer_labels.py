@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from plans import make_plans
+from helpers.plans import make_plans
 
 from nnsam.training.trainer_names import trainer_class
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
-from networks.official_names import checkpoint_tensors
-from training.frozen import changed_tensors
-from training.toy import SHA, TRAINER, set_up
+from helpers.frozen import changed_tensors
+from helpers.official_names import checkpoint_tensors
+from helpers.toy import SHA, TRAINER, set_up
 
 from nnsam.errors import NnsamWarning, WeightsError
 from nnsam.networks import MobileSAMEncoder, sam_branch

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from weights.checkpoint_server import serve, spec_of
+from helpers.checkpoint_server import serve, spec_of
 
 
 @pytest.fixture(autouse=True)

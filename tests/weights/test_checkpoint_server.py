@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import requests
-from weights.checkpoint_server import Reply
+from helpers.checkpoint_server import Reply
 
 
 def get(server, **headers):

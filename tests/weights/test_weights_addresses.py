@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-from weights.checkpoint_server import Reply, serve, spec_of
+from helpers.checkpoint_server import Reply, serve, spec_of
 
 from nnsam.errors import WeightsError
 from nnsam.weights import OFFICIAL, fetch

@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from weights.checkpoint_server import Reply
+from helpers.checkpoint_server import Reply
 
 from nnsam.errors import WeightsError
 from nnsam.weights import cached_path, fetch

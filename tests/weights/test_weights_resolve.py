@@ -6,7 +6,7 @@ import sys
 import warnings
 
 import pytest
-from weights.checkpoint_server import Reply
+from helpers.checkpoint_server import Reply
 
 from nnsam.errors import NnsamWarning, WeightsError
 from nnsam.weights import WeightsSource, fetch, resolve

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 
-from weights.checkpoint_server import Reply
+from helpers.checkpoint_server import Reply
 
 PROGRAM = """
 import sys

@@ -1,0 +1,91 @@
+"""Child processes that do not outlive the one that started them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers.fake_study import is_alive, wait_until
+
+from nnsam.support.concurrency import end, start_guarded
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+
+# A guarded child with a child of its own that ignores SIGTERM.
+_CHILD = """
+import subprocess, sys, time
+from pathlib import Path
+from nnsam.support.concurrency import end_with_parent
+end_with_parent()
+code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(300)"
+grandchild = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+grandchild.stdout.readline()
+Path(sys.argv[1]).write_text(str(grandchild.pid))
+time.sleep(300)
+"""
+
+_PARENT = """
+import sys, time
+from nnsam.support.concurrency import start_guarded
+process = start_guarded([sys.executable, "-c", sys.argv[1], sys.argv[2]], open(sys.argv[2] + ".log", "wb"))
+open(sys.argv[2] + ".child", "w").write(str(process.pid))
+time.sleep(300)
+"""
+
+
+def grandchild_of(path):
+    assert wait_until(lambda: path.exists() and path.read_text().strip())
+    return int(path.read_text())
+
+
+def test_ended_with_all_its_processes(tmp_path):
+    path = tmp_path / "pid"
+    with open(tmp_path / "log", "wb") as log:
+        process = start_guarded([sys.executable, "-c", _CHILD, str(path)], log)
+        pid = grandchild_of(path)
+        end(process)
+    assert process.returncode is not None
+    assert wait_until(lambda: not is_alive(pid))
+
+
+def test_killed_parent(tmp_path):
+    path = tmp_path / "pid"
+    parent = subprocess.Popen([sys.executable, "-c", _PARENT, _CHILD, str(path)])
+    pid = grandchild_of(path)
+    child = int(Path(f"{path}.child").read_text())
+    assert is_alive(child)
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    assert wait_until(lambda: not is_alive(pid) and not is_alive(child))
+
+
+def test_ending_what_has_ended(tmp_path):
+    with open(tmp_path / "log", "wb") as log:
+        process = start_guarded([sys.executable, "-c", "print('hello')"], log, {"A": "b"})
+        process.wait()
+        end(process)
+    assert (tmp_path / "log").read_text() == "hello\n"
+    assert process.returncode == 0
+
+
+def test_variables_are_added(tmp_path):
+    with open(tmp_path / "log", "wb") as log:
+        code = "import os; print(os.environ['A'], 'PATH' in os.environ)"
+        process = start_guarded([sys.executable, "-c", code], log, {"A": "b"})
+        process.wait()
+    assert (tmp_path / "log").read_text() == "b True\n"
+
+
+def test_waiting_costs_no_time(tmp_path):
+    """The watch blocks; it does not poll."""
+    code = "import time; from nnsam.support.concurrency import end_with_parent; end_with_parent(); time.sleep(1); "
+    code += "print(time.process_time())"
+    with open(tmp_path / "log", "wb") as log:
+        process = start_guarded([sys.executable, "-c", code], log)
+        start = time.process_time()
+        process.wait()
+    assert time.process_time() - start < 0.5
+    assert float((tmp_path / "log").read_text()) < 0.5
