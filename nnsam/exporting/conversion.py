@@ -6,7 +6,6 @@ logits). Level-set heads and deep supervision are left out: they belong to train
 """
 
 import types
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,8 @@ from torch import Tensor, nn
 
 from nnsam.errors import InputError, SetupError
 from nnsam.networks.fused_unet import BottleneckFusion, FusedUNet
-from nnsam.networks.sam_branch import SAMBranch, resize
+from nnsam.networks.openvino_encoder import convert
+from nnsam.networks.sam_branch import ImageEncoder, resize
 from nnsam.support.openvino import import_openvino
 
 #: Planes of more pixels (voxels) are summed up row by row; up to here OpenVINO's own, quicker way is exact enough.
@@ -25,29 +25,33 @@ LARGEST_PLANE = 256 * 256
 
 
 @contextmanager
-def stable_norms(network: nn.Module) -> Iterator[None]:
+def stable_norms(network: nn.Module, largest_plane: int = LARGEST_PLANE) -> Iterator[None]:
     """Lets the instance norms in a network, in the block, be traced in the exact way where planes are large.
 
     Norms that keep running statistics are left alone: they sum up nothing.
+
+    Args:
+        network: whose norms are changed and, at the end of the block, restored.
+        largest_plane: number of pixels (voxels) up to which a plane is summed up in the usual way.
     """
+
+    def forward(norm: Any, x: Tensor) -> Tensor:
+        if x[0, 0].numel() <= largest_plane:
+            return type(norm).forward(norm, x)
+        return row_by_row(x, norm.weight, norm.bias, norm.eps)
+
     norms = [
         module
         for module in network.modules()
         if isinstance(module, (nn.InstanceNorm2d, nn.InstanceNorm3d)) and not module.track_running_stats
     ]
     for norm in norms:
-        norm.forward = types.MethodType(_forward, norm)  # type: ignore[method-assign]
+        norm.forward = types.MethodType(forward, norm)  # type: ignore[method-assign]
     try:
         yield
     finally:
         for norm in norms:
             norm.__dict__.pop("forward", None)
-
-
-def _forward(norm: Any, x: Tensor) -> Tensor:
-    if x[0, 0].numel() <= LARGEST_PLANE:
-        return type(norm).forward(norm, x)
-    return row_by_row(x, norm.weight, norm.bias, norm.eps)
 
 
 def row_by_row(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
@@ -108,18 +112,6 @@ class UNetBranch(nn.Module):
         return self.network._decode(skips)[0][0]
 
 
-class ImageEncoder(nn.Module):
-    """The frozen part: (B, 1 or 3, S, S) as `SAMBranch.prepare.picture` makes it -> (B, 256, S/16, S/16)."""
-
-    def __init__(self, branch: SAMBranch):
-        super().__init__()
-        self.branch = branch
-
-    def forward(self, picture: Tensor) -> Tensor:
-        """Returns the embedding."""
-        return self.branch.embed(picture)
-
-
 class FusedNetwork(nn.Module):
     """Both parts in one: patch and picture -> logits."""
 
@@ -160,28 +152,14 @@ def to_openvino(module: nn.Module, shapes: Sequence[Sequence[int]], inputs: Sequ
         SetupError: OpenVINO is not installed.
     """
     try:
-        # openvino.convert_model would report the conversion to its makers over the network.
-        from openvino.frontend import FrontEndManager
-        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-    except ImportError as error:
-        raise SetupError('OpenVINO is not installed; install it with: pip install "openvino>=2024.4"') from error
-    example = tuple(torch.zeros(EXAMPLE_BATCH, *shape) for shape in shapes)
-    with (
-        torch.no_grad(),
-        torch.autocast("cpu", enabled=False),
-        stable_norms(module),
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore")  # of sizes that become constants, which is what is wanted but for the batch
-        try:
-            # The front end reads through the decoder while it converts: the name keeps it alive.
-            decoder = TorchScriptPythonDecoder(module, example_input=example)
-            front_end = FrontEndManager().load_by_framework("pytorch")
-            model = front_end.convert(front_end.load(decoder))
-            model.reshape({index: [-1, *shape] for index, shape in enumerate(shapes)})
-        except Exception as error:  # OpenVINO and the tracer raise their own types
-            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-            raise InputError(f"the network cannot be converted to OpenVINO ({reason})") from error
+        with stable_norms(module):
+            model = convert(module, *(torch.zeros(EXAMPLE_BATCH, *shape) for shape in shapes))
+        model.reshape({index: [-1, *shape] for index, shape in enumerate(shapes)})
+    except SetupError:
+        raise
+    except Exception as error:  # OpenVINO and the tracer raise their own types
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise InputError(f"the network cannot be converted to OpenVINO ({reason})") from error
     for port, name in zip([*model.inputs, model.outputs[0]], [*inputs, output], strict=True):
         port.get_tensor().set_names({name})
     for parameter, name in zip(model.get_parameters(), inputs, strict=True):

@@ -15,7 +15,6 @@ from nnsam.exporting.comparison import LogitDifference, NetworkFiles
 from nnsam.exporting.conversion import (
     EXAMPLE_BATCH,
     FusedNetwork,
-    ImageEncoder,
     UNetBranch,
     save,
     stable_norms,
@@ -23,7 +22,7 @@ from nnsam.exporting.conversion import (
 )
 from nnsam.networks.legacy import LegacyInput
 from nnsam.networks.mobile_sam import EMBEDDING_CHANNELS
-from nnsam.networks.sam_branch import SAMBranch, digest
+from nnsam.networks.sam_branch import ImageEncoder, SAMBranch, digest
 from nnsam.nnunet.model_folder import TrainedModel, sam_branch
 from nnsam.prompts.encoding import ENCODINGS
 from nnsam.support.openvino import import_openvino

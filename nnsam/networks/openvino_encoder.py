@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ class OpenVINOEncoder:
         """Computes the module's output; `x` is on the CPU."""
         shape = tuple(x.shape)
         if shape not in self._compiled:
-            self._compiled[shape] = self._compile(shape)
+            self._compiled[shape] = self.compile(shape)
         result = self._compiled[shape](x.detach().contiguous().numpy())[0]
         return torch.from_numpy(np.array(result, dtype=np.float32, copy=True))
 
@@ -52,17 +53,27 @@ class OpenVINOEncoder:
             expected = self._module(x)
         return float((self(x) - expected).square().mean().sqrt() / expected.square().mean().sqrt())
 
-    def _compile(self, shape: tuple[int, ...]) -> Callable:
-        model = to_openvino(self._module, torch.zeros(shape))
+    def compile(self, shape: tuple[int, ...]) -> Callable:
+        """Returns the compiled network for one input shape; its results may be views of OpenVINO's buffers."""
+        model = convert(self._module, torch.zeros(shape))
+        model.reshape(list(shape))
         return self._core.compile_model(model, "CPU", self._options)
 
 
-def to_openvino(module: nn.Module, example: Tensor):
-    """Converts a module to an OpenVINO model of the example's shape.
+def convert(module: nn.Module, *examples: Tensor) -> Any:
+    """Converts a module to an OpenVINO model, through the tracer.
 
     This goes to OpenVINO's PyTorch front end directly: ``openvino.convert_model`` would report the conversion to its
     makers over the network unless the user has opted out.
+
+    Args:
+        module: in evaluation mode; tensors in, one tensor out.
+        *examples: its inputs.
+
+    Raises:
+        SetupError: OpenVINO is not installed.
     """
+    import_openvino()
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
@@ -70,8 +81,6 @@ def to_openvino(module: nn.Module, example: Tensor):
     with torch.no_grad(), torch.autocast("cpu", enabled=False), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer warns of shapes becoming constants, which is what is wanted
         # The front end reads through the decoder while it converts, so the decoder needs a name that keeps it alive.
-        decoder = TorchScriptPythonDecoder(module, example_input=(example,))
+        decoder = TorchScriptPythonDecoder(module, example_input=examples)
         front_end = FrontEndManager().load_by_framework("pytorch")
-        model = front_end.convert(front_end.load(decoder))
-    model.reshape(list(example.shape))
-    return model
+        return front_end.convert(front_end.load(decoder))

@@ -202,6 +202,21 @@ class SAMBranch(nn.Module):
         return self.encoder(self.prepare.normalize(picture))
 
 
+class ImageEncoder(nn.Module):
+    """The frozen part of a branch as one module, for OpenVINO to compile.
+
+    Maps (B, 1 or 3, S, S), as `SAMBranch.prepare.picture` makes it, to (B, 256, S/16, S/16).
+    """
+
+    def __init__(self, branch: SAMBranch):
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """Returns the embedding."""
+        return self.branch.embed(picture)
+
+
 def _warn_if_random(branch: Any, _: object) -> None:
     # A function of the branch that is loaded, which need not be the one that registered it: copies keep their hooks.
     branch.warn_if_random()

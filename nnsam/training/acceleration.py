@@ -17,6 +17,7 @@ import time
 import types
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from torch.nn import functional
 from nnsam.errors import InputError, NnsamWarning, SetupError
 from nnsam.networks.fused_unet import SegmentationNetwork
 from nnsam.networks.openvino_encoder import TOLERANCE, OpenVINOEncoder
-from nnsam.networks.sam_branch import SAMBranch
+from nnsam.networks.sam_branch import ImageEncoder
 from nnsam.support.openvino import has_bfloat16
 
 
@@ -104,6 +105,17 @@ def cpu_precision() -> str:
     return value
 
 
+def seconds(function: Callable[[], object], repeats: int = 2) -> float:
+    """Returns the shortest time of some calls after a first one that is not counted."""
+    function()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
 class CPUAcceleration:
     """Switches a network between the fast way (training) and the exact one (float32, PyTorch).
 
@@ -111,10 +123,21 @@ class CPUAcceleration:
         network: changed in place by :meth:`enable` and :meth:`disable`; its weights are not.
         patch: an example of what the network gets, (B, C, H, W); it decides what is quicker.
         log: receives one line that says what was chosen.
+        compile_encoder: OpenVINO's side, see :class:`nnsam.networks.openvino_encoder.OpenVINOEncoder`.
+        timer: times a call, in seconds.
     """
 
-    def __init__(self, network: SegmentationNetwork, patch: torch.Tensor, log: Callable[[str], object]):
+    def __init__(
+        self,
+        network: SegmentationNetwork,
+        patch: torch.Tensor,
+        log: Callable[[str], object],
+        *,
+        compile_encoder: Callable[..., Any] = OpenVINOEncoder,
+        timer: Callable[[Callable[[], object]], float] = seconds,
+    ):
         self._network = network
+        self._compile_encoder, self._timer = compile_encoder, timer
         self._bfloat16 = cpu_precision() == "bfloat16"
         self._runtime: Callable[[torch.Tensor], torch.Tensor] | None = None
         self._layout = ChannelsLast(*network.convolutional_parts()) if self._bfloat16 else None
@@ -143,9 +166,9 @@ class CPUAcceleration:
         if wanted == "torch" or not sam.may_use_runtime:
             return
         precision = "bf16" if self._bfloat16 else "f32"
-        picture, embed = sam.prepare.picture(patch), _Embed(sam)
+        picture, embed = sam.prepare.picture(patch), ImageEncoder(sam)
         try:
-            runtime = OpenVINOEncoder(embed, precision, threads=torch.get_num_threads())
+            runtime = self._compile_encoder(embed, precision, threads=torch.get_num_threads())
         except SetupError as error:
             if wanted == "openvino":
                 raise
@@ -158,7 +181,7 @@ class CPUAcceleration:
                 raise SetupError(f"{message}, more than {TOLERANCE[precision]:.1%}; unset NNSAM_CPU_ENCODER")
             log(f"nnsam: SAM encoder in PyTorch, because {message}")
             return
-        quick, slow = seconds(lambda: runtime(picture)), seconds(lambda: self._in_torch(embed, picture))
+        quick, slow = self._timer(lambda: runtime(picture)), self._timer(lambda: self._in_torch(embed, picture))
         use = wanted == "openvino" or quick < slow
         self._runtime = runtime if use else None
         log(
@@ -169,25 +192,3 @@ class CPUAcceleration:
     def _in_torch(self, embed: nn.Module, picture: torch.Tensor) -> torch.Tensor:
         with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._bfloat16):
             return embed(picture)
-
-
-class _Embed(nn.Module):
-    """A branch's normalisation and encoder as one module, for OpenVINO to compile."""
-
-    def __init__(self, branch: SAMBranch):
-        super().__init__()
-        self.branch = branch
-
-    def forward(self, picture: torch.Tensor) -> torch.Tensor:
-        return self.branch.embed(picture)
-
-
-def seconds(function: Callable[[], object], repeats: int = 2) -> float:
-    """Returns the shortest time of some calls after a first one that is not counted."""
-    function()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,12 @@ def release(text: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def check_versions() -> None:
-    """Raises SetupError where nnU-Net or torch is one that this package does not work with."""
+def check_versions(version: Callable[[str], str] = version) -> None:
+    """Raises SetupError where nnU-Net or torch is one that this package does not work with.
+
+    Args:
+        version: returns the version of an installed package, or raises PackageNotFoundError.
+    """
     for package, found_fits, expected in (
         ("nnunetv2", lambda v: (2, 8, 1) <= v < (2, 9), ">=2.8.1,<2.9"),
         ("torch", lambda v: v >= (2, 5) and v[:2] != (2, 9), ">=2.5,!=2.9.*"),

@@ -3,7 +3,6 @@ import pytest
 import torch
 from torch import nn
 
-from nnsam.exporting import conversion as stable_norm
 from nnsam.exporting.conversion import row_by_row, stable_norms, to_openvino
 from nnsam.support.openvino import import_openvino
 
@@ -18,16 +17,17 @@ def test_it_is_instance_norm(shape, affine):
     torch.testing.assert_close(row_by_row(x, norm.weight, norm.bias, norm.eps), norm(x))
 
 
-def test_only_large_planes_are_changed_and_only_in_the_block(monkeypatch):
-    monkeypatch.setattr(stable_norm, "LARGEST_PLANE", 36)
-    used = []
-    monkeypatch.setattr(stable_norm, "row_by_row", lambda x, *_: used.append(tuple(x.shape[2:])) or x)
-    network = nn.Sequential(nn.InstanceNorm2d(1), nn.InstanceNorm2d(1, track_running_stats=True))
-    with stable_norms(network):
-        network(torch.randn(1, 1, 6, 6)), network(torch.randn(1, 1, 6, 7))
-    network(torch.randn(1, 1, 9, 9))
-    assert used == [(6, 7)]
-    assert all("forward" not in module.__dict__ for module in network.modules())
+def test_only_large_planes_are_changed_and_only_in_the_block():
+    norm, with_statistics = nn.InstanceNorm2d(4), nn.InstanceNorm2d(4, track_running_stats=True)
+    small, large = 5 + torch.randn(1, 4, 6, 6), 5 + torch.randn(1, 4, 6, 7)
+    exact = row_by_row(large, None, None, norm.eps)
+    usual = norm(large)
+    assert not torch.equal(exact, usual)  # the rounding tells which way was taken
+    with stable_norms(nn.Sequential(norm, with_statistics), largest_plane=36):
+        assert torch.equal(norm(large), exact)
+        assert torch.equal(norm(small), nn.InstanceNorm2d(4)(small))
+        assert "forward" not in with_statistics.__dict__
+    assert torch.equal(norm(large), usual)
 
 
 def relative_error(network, x, scale=1.0):

@@ -1,5 +1,7 @@
 """Networks of the paper's other methods."""
 
+import sys
+
 import pytest
 import torch
 
@@ -43,6 +45,6 @@ def test_nan_is_refused_at_prediction():
 
 
 def test_missing_monai_is_one_sentence(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "monai.networks.nets", None)
+    monkeypatch.setitem(sys.modules, "monai.networks.nets", None)
     with pytest.raises(SetupError, match="install it with"):
         baselines.check_monai()

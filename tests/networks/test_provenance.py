@@ -2,21 +2,22 @@
 
 import copy
 import hashlib
+import secrets
 import warnings
 
 import pytest
 import torch
 
 from nnsam.errors import NnsamWarning
-from nnsam.networks import SAMBranch, sam_branch
+from nnsam.networks import SAMBranch
 from nnsam.networks.sam_branch import Provenance, digest
 
 SHA = hashlib.sha256(b"weights").hexdigest()
 
 
-@pytest.fixture(autouse=True)
-def no_warning_given_yet(monkeypatch):
-    monkeypatch.setattr(sam_branch, "_WARNED", set())
+def new_origin() -> Provenance:
+    """Random weights that no test has loaded yet: each origin is warned about once in a process."""
+    return Provenance("random", secrets.token_hex(32))
 
 
 @pytest.mark.parametrize("kind", ["official", "custom", "random"])
@@ -67,10 +68,10 @@ def warned(branch: SAMBranch, state) -> int:
 
 
 def test_loading_random_weights_warns_once_per_encoder(encoder):
-    branch = SAMBranch(copy.deepcopy(encoder), 32)
+    branch = SAMBranch(copy.deepcopy(encoder), 32, new_origin())
     state = branch.state_dict()
     assert [warned(branch, state) for _ in range(3)] == [1, 0, 0]
-    other = {**state, "origin": Provenance("random", SHA).to_tensor()}
+    other = {**state, "origin": new_origin().to_tensor()}
     assert warned(branch, other) == 1
 
 
@@ -78,7 +79,7 @@ def test_known_weights_and_controls_do_not_warn(encoder):
     for kind in ("official", "custom"):
         branch = SAMBranch(copy.deepcopy(encoder), 32, Provenance(kind, SHA))
         assert warned(branch, branch.state_dict()) == 0
-    control = SAMBranch(copy.deepcopy(encoder), 32, random_by_design=True)
+    control = SAMBranch(copy.deepcopy(encoder), 32, new_origin(), random_by_design=True)
     assert warned(control, control.state_dict()) == 0
 
 

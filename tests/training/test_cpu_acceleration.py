@@ -54,22 +54,21 @@ def network() -> FusedUNet:
 
 @pytest.fixture
 def fake(monkeypatch):
-    """Replaces OpenVINO and the clock: the first of the two measured times is OpenVINO's."""
-    runtime, times = type("Fake", (FakeRuntime,), {}), [0.1, 0.2]
-    monkeypatch.setattr(cpu_acceleration, "OpenVINOEncoder", runtime)
-    monkeypatch.setattr(cpu_acceleration, "seconds", lambda function: (function(), times.pop(0))[1])
+    """Takes the place of OpenVINO and of the clock: the first of the two measured times is OpenVINO's."""
     monkeypatch.setenv("NNSAM_CPU_PRECISION", "float32")
-    runtime.times = times
-    return runtime
+    return type("Fake", (FakeRuntime,), {"times": [0.1, 0.2]})
 
 
 def patch() -> torch.Tensor:
     return torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def accelerate(network) -> tuple[CPUAcceleration, str]:
+def accelerate(network, fake=None) -> tuple[CPUAcceleration, str]:
     lines: list[str] = []
-    acceleration = CPUAcceleration(network, patch(), lines.append)
+    options = {}
+    if fake is not None:
+        options = {"compile_encoder": fake, "timer": lambda function: (function(), fake.times.pop(0))[1]}
+    acceleration = CPUAcceleration(network, patch(), lines.append, **options)
     return acceleration, "\n".join(lines)
 
 
@@ -136,12 +135,12 @@ def test_unknown_settings_are_refused_with_those_that_are_known(monkeypatch, var
 
 
 def test_the_quicker_encoder_is_used(network, fake):
-    acceleration, log = accelerate(network)
+    acceleration, log = accelerate(network, fake)
     acceleration.enable()
     assert isinstance(network.sam.runtime, fake)
     assert "SAM encoder in OpenVINO" in log
     fake.times[:] = [0.2, 0.1]
-    acceleration, log = accelerate(network)
+    acceleration, log = accelerate(network, fake)
     acceleration.enable()
     assert network.sam.runtime is None
     assert "SAM encoder in PyTorch; per batch OpenVINO" in log
@@ -150,29 +149,29 @@ def test_the_quicker_encoder_is_used(network, fake):
 @pytest.mark.parametrize("difference", [2e-3, 0.5, float("nan"), float("inf")])
 def test_a_wrong_result_of_openvino_is_refused(network, fake, monkeypatch, difference):
     fake.difference = difference
-    acceleration, log = accelerate(network)
+    acceleration, log = accelerate(network, fake)
     acceleration.enable()
     assert network.sam.runtime is None
     assert "SAM encoder in PyTorch, because OpenVINO's f32 embedding differs" in log
     monkeypatch.setenv("NNSAM_CPU_ENCODER", "openvino")
     with pytest.raises(SetupError, match=r"differs from PyTorch's .* more than 0\.1%"):
-        accelerate(network)
+        accelerate(network, fake)
 
 
 def test_without_openvino_pytorch_does_the_work(network, fake, monkeypatch):
     fake.error = SetupError("OpenVINO is not installed")
-    acceleration, log = accelerate(network)
+    acceleration, log = accelerate(network, fake)
     acceleration.enable()
     assert network.sam.runtime is None
     assert "SAM encoder in PyTorch (OpenVINO is not installed)" in log
     monkeypatch.setenv("NNSAM_CPU_ENCODER", "openvino")
     with pytest.raises(SetupError, match="not installed"):
-        accelerate(network)
+        accelerate(network, fake)
 
 
 def test_pytorch_may_be_asked_for(network, fake, monkeypatch):
     monkeypatch.setenv("NNSAM_CPU_ENCODER", "torch")
-    acceleration, _ = accelerate(network)
+    acceleration, _ = accelerate(network, fake)
     acceleration.enable()
     assert network.sam.runtime is None
     assert len(fake.times) == 2
@@ -182,7 +181,7 @@ def test_the_legacy_encoder_is_never_replaced(network, fake, monkeypatch):
     # It normalises by the batch in training; a compiled copy would keep the statistics of the start.
     network.sam = LegacySAMBranch(MobileSAMEncoder(), 32)
     monkeypatch.setenv("NNSAM_CPU_ENCODER", "openvino")
-    acceleration, _ = accelerate(network)
+    acceleration, _ = accelerate(network, fake)
     acceleration.enable()
     assert network.sam.runtime is None
     assert trainer_class("nnSAMLegacyTrainer").branch_class is LegacySAMBranch

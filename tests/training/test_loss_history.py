@@ -30,11 +30,15 @@ def test_both_files_appear_and_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize(("start", "kept"), [(0, []), (2, [0, 1]), (4, [0, 1, 2, 3]), (9, [0, 1, 2, 3])])
-def test_a_resumed_training_keeps_the_epochs_before_its_start(tmp_path, monkeypatch, start, kept):
-    monkeypatch.setattr(LossHistory, "plot", lambda self, path: path.write_bytes(PNG))  # drawing takes a while
+def test_a_resumed_training_keeps_the_epochs_before_its_start(tmp_path, start, kept):
     before = [{"epoch": epoch, "train": PARTS, "validation": PARTS} for epoch in range(4)]
     (tmp_path / JSON_NAME).write_text(json.dumps(before))
-    resumed = LossHistory(tmp_path, start_epoch=start)
+
+    class Undrawn(LossHistory):  # drawing takes a while
+        def plot(self, path):
+            path.write_bytes(PNG)
+
+    resumed = Undrawn(tmp_path, start_epoch=start)
     assert [entry["epoch"] for entry in resumed.epochs] == kept
     resumed.add(start, PARTS, PARTS)
     assert epochs(tmp_path) == [*kept, start]
@@ -45,17 +49,17 @@ def test_resuming_without_files_starts_anew(tmp_path):
     assert epochs(tmp_path) == [3]
 
 
-def test_an_interrupted_picture_leaves_the_one_before(tmp_path, monkeypatch):
-    history = filled(tmp_path, 1)
+def test_an_interrupted_picture_leaves_the_one_before(tmp_path):
+    filled(tmp_path, 1)
     before = (tmp_path / PNG_NAME).read_bytes()
 
-    def interrupt(path):
-        path.write_bytes(PNG)
-        raise KeyboardInterrupt
+    class Interrupted(LossHistory):
+        def plot(self, path):
+            path.write_bytes(PNG)
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(history, "plot", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        history.add(1, PARTS, PARTS)
+        Interrupted(tmp_path, start_epoch=1).add(1, PARTS, PARTS)
     assert (tmp_path / PNG_NAME).read_bytes() == before
     assert epochs(tmp_path) == [0, 1]
     assert len(list(tmp_path.iterdir())) == 2

@@ -1,11 +1,12 @@
 """The paper's other methods through nnU-Net's trainer."""
 
+import sys
+
 import pytest
 import torch
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 
-from nnsam.errors import InputError
-from nnsam.training import trainers as baseline_trainers
+from nnsam.errors import SetupError
 from nnsam.training.trainer_names import trainer_class
 
 NAMES = ["nnSAMBasicUNetTrainer", "nnSAMSwinUNETRTrainer", "nnSAMUNETRTrainer", "nnSAMAutoSAMTrainer_sam32"]
@@ -46,9 +47,6 @@ def test_nnunets_predictor_builds_the_same_network(make_trainer, random_weights)
 
 
 def test_monai_is_missed_before_a_folder_is_made(make_trainer, monkeypatch):
-    def missing():
-        raise InputError("no MONAI")
-
-    monkeypatch.setattr(baseline_trainers, "check_monai", missing)
-    with pytest.raises(InputError, match="no MONAI"):
+    monkeypatch.setitem(sys.modules, "monai.networks.nets", None)
+    with pytest.raises(SetupError, match="is MONAI's; install it with"):
         make_trainer("nnSAMBasicUNetTrainer")

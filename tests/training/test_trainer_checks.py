@@ -2,13 +2,13 @@
 
 import json
 import shutil
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 from helpers.plans import dataset_json, make_plans
 from helpers.toy import create
 
 from nnsam.errors import InputError, SetupError
-from nnsam.training import checks
 from nnsam.training.checks import check_configuration, check_fold, check_versions, release
 
 
@@ -77,24 +77,22 @@ def test_a_patch_smaller_than_the_stride(patch):
         ("torch", "1.13.1", False),
     ],
 )
-def test_versions_of_nnunet_and_torch(monkeypatch, package, found, fits):
-    known = {"nnunetv2": "2.8.1", "torch": "2.8.0"}
-    monkeypatch.setattr(checks, "version", lambda name: {**known, package: found}[name])
+def test_versions_of_nnunet_and_torch(package, found, fits):
+    installed = {"nnunetv2": "2.8.1", "torch": "2.8.0", package: found}
     if fits:
-        check_versions()
+        check_versions(installed.__getitem__)
         return
     with pytest.raises(SetupError, match=f"found {package} {found.split('+')[0]}.*pip install") as caught:
-        check_versions()
+        check_versions(installed.__getitem__)
     assert "expected >=2." in str(caught.value)
 
 
-def test_a_package_that_is_not_installed(monkeypatch):
+def test_a_package_that_is_not_installed():
     def version(name):
-        raise checks.PackageNotFoundError(name)
+        raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(checks, "version", version)
     with pytest.raises(SetupError, match="nnunetv2 is not installed; install it with: pip install"):
-        check_versions()
+        check_versions(version)
 
 
 def test_the_bounds_are_those_of_setup_cfg(pytestconfig):
@@ -110,8 +108,12 @@ def test_versions_are_read_up_to_the_first_word(text, numbers):
     assert release(text) == numbers
 
 
-def test_an_unsupported_version_stops_a_trainer_before_it_writes(make_trainer, results, official, monkeypatch):
-    monkeypatch.setattr(checks, "version", lambda name: "2.9.0")
+def test_an_unsupported_version_stops_a_trainer_before_it_writes(
+    make_trainer, results, official, monkeypatch, tmp_path
+):
+    (tmp_path / "nnunetv2-2.9.0.dist-info").mkdir()
+    (tmp_path / "nnunetv2-2.9.0.dist-info" / "METADATA").write_text("Name: nnunetv2\nVersion: 2.9.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(SetupError, match=r"found nnunetv2 2\.9\.0"):
         make_trainer()
     assert not results.exists()

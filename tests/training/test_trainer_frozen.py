@@ -51,7 +51,7 @@ def test_in_the_checkpoint_that_nnunet_writes(trained):
 def test_after_loading_the_checkpoint_and_training_on(trained, make_trainer, no_weights, monkeypatch):
     monkeypatch.setenv("nnUNet_results", str(trained.results))
     trainer = make_trainer()
-    monkeypatch.setattr(trainer, "output_folder", str(trained.folder / "resumed"))
+    trainer.output_folder = str(trained.folder / "resumed")
     trainer.load_checkpoint(str(trained.checkpoint))
     assert_frozen(trainer)
     assert trainer.current_epoch == 2

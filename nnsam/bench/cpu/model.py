@@ -65,9 +65,10 @@ def random_bundle(
     Raises:
         SetupError: `int8` without NNCF.
     """
-    from nnsam.exporting.conversion import ImageEncoder, UNetBranch, save, to_openvino
+    from nnsam.exporting.conversion import UNetBranch, save, to_openvino
     from nnsam.networks.box_unet import MODELS
     from nnsam.networks.mobile_sam import EMBEDDING_CHANNELS, STRIDE
+    from nnsam.networks.sam_branch import ImageEncoder
 
     folder.mkdir(parents=True, exist_ok=True)
     network = random_network(model, hybrid, sam_size)
@@ -116,9 +117,9 @@ def quantize_on_noise(source: Path, target: Path, shapes: Sequence[tuple[int, ..
 
 def random_encoder(path: Path, size: int) -> "torch.nn.Module":
     """Writes MobileSAM's encoder with random weights as IR, and returns it: picture (1, 3, size, size) -> embedding."""
-    from nnsam.exporting.conversion import ImageEncoder, save, to_openvino
+    from nnsam.exporting.conversion import save, to_openvino
     from nnsam.networks.mobile_sam import MobileSAMEncoder
-    from nnsam.networks.sam_branch import SAMBranch
+    from nnsam.networks.sam_branch import ImageEncoder, SAMBranch
 
     module = ImageEncoder(SAMBranch(MobileSAMEncoder.random(0), size, random_by_design=True)).eval()
     save(to_openvino(module, [(CHANNELS, size, size)], ["picture"], "embedding"), path)
