@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from nnsam.datasets.phantom import write_phantom_dataset
-from nnsam.fewshot.study.prepare import Request, prepare
+from nnsam.fewshot.study.prepare import StudyRequest, prepare
 
 _COMMANDS = {
     "nnUNetv2_plan_and_preprocess": "plan",
@@ -105,7 +105,7 @@ class FakeStudy:
         raw = write_phantom_dataset(folder / "Dataset001_Phantoms", n_train=6, n_test=2, size=(64, 64))
         self.experiment = folder / "study"
         self.journal_file = folder / "journal.txt"
-        prepare(raw, self.experiment, Request(sizes=(2,), seeds=(0, 1), validation=2, test=2))
+        prepare(raw, self.experiment, StudyRequest(sizes=(2,), seeds=(0, 1), validation=2, test=2))
         site = folder / "site"
         info = site / "fake_nnunet-1.0.dist-info"
         info.mkdir(parents=True)

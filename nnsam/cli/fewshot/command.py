@@ -13,7 +13,6 @@ Example:
 
 import argparse
 import importlib
-from importlib.util import find_spec
 
 # sub-command -> (module, one line of help). The modules import torch and the like inside `run` only.
 COMMANDS = {
@@ -28,8 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds one sub-command each, with the options that its module adds."""
     subparsers = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, (module_name, summary) in COMMANDS.items():
-        if find_spec(module_name) is None:
-            continue
         module = importlib.import_module(module_name)
         subparser = subparsers.add_parser(
             name,

@@ -26,7 +26,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nnsam.fewshot.study.prepare import Prepared
+    from nnsam.fewshot.study.prepare import PreparedStudy
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,15 +72,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prepares, plans if asked to, and prints what was made."""
     from nnsam.errors import InputError
-    from nnsam.fewshot.study.plan_options import PlanOptions
-    from nnsam.fewshot.study.planning import plan_subset
-    from nnsam.fewshot.study.prepare import Request, prepare
+    from nnsam.fewshot.study.planning import PlanOptions, plan_subset
+    from nnsam.fewshot.study.prepare import StudyRequest, prepare
     from nnsam.nnunet.raw_dataset import find_source
 
     if args.seeds < 1 or args.np < 1:
         raise InputError(f"found --seeds {args.seeds} --np {args.np}; expected numbers of at least 1")
     patch = None if args.patch_size is None else tuple(args.patch_size)
-    request = Request(
+    request = StudyRequest(
         sizes=tuple(args.sizes),
         seeds=tuple(range(args.seeds)),
         rule=args.split,
@@ -111,7 +110,7 @@ def _bar(title: str):
     return lambda entries: track(entries, title, console=screen, transient=True, disable=not screen.is_terminal)
 
 
-def _summary(prepared: "Prepared") -> dict:
+def _summary(prepared: "PreparedStudy") -> dict:
     from nnsam.fewshot.study.protocol import subset_name
 
     protocol = prepared.protocol
@@ -139,7 +138,7 @@ def _patients(protocol, cases) -> int:
     return len({protocol.patients[case] for case in cases})
 
 
-def _print(prepared: "Prepared") -> None:
+def _print(prepared: "PreparedStudy") -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

@@ -26,8 +26,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nnsam.fewshot.runs.executors import Executor
-    from nnsam.fewshot.runs.matrix import RunMatrix
+    from nnsam.fewshot.runs.matrix import Executor, RunMatrix
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,11 +64,11 @@ def run(args: argparse.Namespace) -> int:
     from nnsam.cli.fewshot.screen import RunScreen
     from nnsam.errors import InputError
     from nnsam.fewshot.runs.matrix import RunMatrix
-    from nnsam.fewshot.runs.options import Budget, RunOptions
+    from nnsam.fewshot.runs.options import Budget, StudyRunOptions
 
     if args.jobs < 0:
         raise InputError(f"found --jobs {args.jobs}; expected at least 1")
-    options = RunOptions(
+    options = StudyRunOptions(
         budget=Budget(args.epochs, args.iterations),
         device=args.device,
         tta=args.tta,
@@ -118,7 +117,7 @@ def _executor(args: argparse.Namespace) -> "Executor":
 def _show_plan(matrix: "RunMatrix") -> None:
     from nnsam.fewshot.runs.methods import trainer_name
     from nnsam.fewshot.study.layout import PLANS, dataset_name
-    from nnsam.fewshot.study.plan_options import PlanOptions
+    from nnsam.fewshot.study.planning import PlanOptions
 
     configuration = PlanOptions.read(matrix.experiment, matrix.protocol.digest).configuration
     methods = {method.name: method for method in matrix.methods}

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from nnsam.fewshot.runs.executors import Outcome
     from nnsam.fewshot.runs.matrix import RunMatrix
     from nnsam.fewshot.runs.state import RunKey, RunState
+    from nnsam.fewshot.runs.worker import RunEnding
 
 
 _COLOURS = {"done": "green", "failed": "red", "pending": "dim"}
@@ -62,7 +62,7 @@ class RunScreen:
             self._live.stop()
         self._summarize()
 
-    def update(self, outcome: "Outcome | None") -> None:
+    def update(self, outcome: "RunEnding | None") -> None:
         """Takes what an executor yields."""
         if outcome is not None:
             self._ended += 1

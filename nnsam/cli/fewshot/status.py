@@ -24,12 +24,12 @@ def run(args: argparse.Namespace) -> int:
 
     from nnsam.cli.fewshot.screen import state_table, wide_console
     from nnsam.fewshot.runs.execution import is_running
-    from nnsam.fewshot.runs.matrix import find_runs
+    from nnsam.fewshot.runs.state import find_runs
     from nnsam.fewshot.study.protocol import Protocol
 
     experiment = Path(args.experiment)
     protocol = Protocol.read(experiment)
-    runs = find_runs(experiment)
+    runs = find_runs(experiment, protocol)
     running = {
         key for key, state in runs.items() if state.state not in ("done", "failed") and is_running(experiment, key)
     }

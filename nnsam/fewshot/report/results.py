@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError
-from nnsam.fewshot.runs.scoring import check_results
-from nnsam.fewshot.runs.state import DONE, FILE, REMOVE, RUNS, RunKey, RunState
-from nnsam.fewshot.study.protocol import Protocol, subset_name
+from nnsam.fewshot.runs.scoring import METRICS, check_results
+from nnsam.fewshot.runs.state import DONE, FILE, REMOVE, RunState, find_runs
+from nnsam.fewshot.study.protocol import Protocol
 
-METRICS = ("dice", "asd", "nsd", "hd95")
 # Shares, from 0 to 1 in the file; the others are distances.
 SHARES = ("dice", "nsd")
 STANDARD, LEGACY = PROFILES = ("standard", "legacy")
@@ -128,38 +127,30 @@ def _check_values(
 
 
 # Packages whose version decides what a training computes.
-PACKAGES = ("nnsam", "nnunetv2", "torch")
+_PACKAGES = ("nnsam", "nnunetv2", "torch")
 
 
-def read_runs(experiment: Path, protocol: Protocol) -> list[RunState]:
-    """Reads the record of every run of a study, by method, size and seed.
+def checked_runs(experiment: Path, protocol: Protocol) -> list[RunState]:
+    """The records of all runs of a study, by method, size and seed.
 
     Raises:
         InputError: no runs, a damaged or edited record, a folder that is no subset of the study, a run of another
             study, or a finished run whose scores or label maps were edited.
     """
-    subsets = {subset_name(*key): key for key in protocol.subsets}
-    runs = []
-    for path in sorted((experiment / RUNS).glob(f"*/*/{FILE}")):
-        if path.parent.name not in subsets:
-            raise InputError(
-                f"{path.parent} is no subset of the study, which has {', '.join(subsets)}; remove the folder or "
-                "restore the protocol"
-            )
-        run = RunState.read(experiment, RunKey(path.parent.parent.name, *subsets[path.parent.name]))
-        if run is None:
-            continue  # removed in this moment
+    runs = list(find_runs(experiment, protocol).values())
+    for run in runs:
+        folder = run.key.folder(experiment)
         if run.protocol_digest != protocol.digest:
             raise InputError(
-                f"{path} was made for a study with the protocol digest {run.protocol_digest[:12]}, and the protocol of "
-                f"{experiment} has {protocol.digest[:12]}; report each study by itself, or make the run again"
+                f"{folder / FILE} was made for a study with the protocol digest {run.protocol_digest[:12]}, and the "
+                f"protocol of {experiment} has {protocol.digest[:12]}; report each study by itself, or make the run "
+                "again"
             )
         if run.state == DONE:
-            check_results(path.parent, run.results)
-        runs.append(run)
+            check_results(folder, run.results)
     if not runs:
         raise InputError(f"{experiment} holds no runs; start them with `nnsam fewshot run {experiment} --methods ...`")
-    return sorted(runs, key=lambda run: run.key)
+    return runs
 
 
 def check_alike(runs: Sequence[RunState], *, allow_mixed_versions: bool = False) -> None:
@@ -173,7 +164,7 @@ def check_alike(runs: Sequence[RunState], *, allow_mixed_versions: bool = False)
     fixed = [run for run in runs if has_budget(run)]
     _check_one(fixed, "budget", lambda run: describe(run.budget), "make the runs of the other budget again")
     _check_one(runs, "prediction", lambda run: describe(run.prediction), "make the runs of the other kind again")
-    for package in () if allow_mixed_versions else PACKAGES:
+    for package in () if allow_mixed_versions else _PACKAGES:
         _check_one(
             runs,
             f"version of {package}",
@@ -300,7 +291,7 @@ def read_results(experiment: str | Path, *, validation: bool = False, allow_mixe
     """
     experiment = Path(experiment)
     protocol = Protocol.read(experiment)
-    runs = read_runs(experiment, protocol)
+    runs = checked_runs(experiment, protocol)
     finished = [run for run in runs if run.state == DONE]
     if not finished:
         states = ", ".join(f"{run.key}: {run.state}" for run in runs[:5])

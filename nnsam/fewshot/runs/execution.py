@@ -18,13 +18,12 @@ from nnsam.errors import NnsamError
 from nnsam.fewshot.runs.machine import machine, versions
 from nnsam.fewshot.runs.methods import Method, find_method, recorded_budget, trainer_name
 from nnsam.fewshot.runs.nnunet_model import NnunetModel
-from nnsam.fewshot.runs.options import RunOptions
+from nnsam.fewshot.runs.options import StudyRunOptions
 from nnsam.fewshot.runs.scoring import PARTS, check_results, hash_results, score, score_files
 from nnsam.fewshot.runs.state import DONE, FAILED, PREDICTING, PREPARING, SCORING, TRAINING, RunKey, RunState
 from nnsam.fewshot.study import layout
 from nnsam.fewshot.study.cases import read_cases, write_cases
-from nnsam.fewshot.study.plan_options import PlanOptions
-from nnsam.fewshot.study.planning import plan_subset
+from nnsam.fewshot.study.planning import PlanOptions, plan_subset
 from nnsam.fewshot.study.protocol import Protocol
 
 BUSY = "busy"
@@ -33,7 +32,7 @@ TEST, VALIDATION = PARTS
 _RECORD_SECONDS = 10.0
 
 
-def new_state(protocol: Protocol, key: RunKey, method: Method, options: RunOptions) -> RunState:
+def new_state(protocol: Protocol, key: RunKey, method: Method, options: StudyRunOptions) -> RunState:
     """The record of a run that was not started yet."""
     return RunState(
         key,
@@ -45,13 +44,13 @@ def new_state(protocol: Protocol, key: RunKey, method: Method, options: RunOptio
     )
 
 
-def is_complete(folder: Path, state: RunState, options: RunOptions) -> bool:
+def is_complete(folder: Path, state: RunState, options: StudyRunOptions) -> bool:
     """Whether a run is done, with all that the options ask for."""
     wanted = [TEST, *score_files(TEST), *([VALIDATION, *score_files(VALIDATION)] if options.score_validation else [])]
     return state.state == DONE and all((folder / name).exists() for name in wanted)
 
 
-def execute_run(experiment: Path, key: RunKey, options: RunOptions) -> str:
+def execute_run(experiment: Path, key: RunKey, options: StudyRunOptions) -> str:
     """Makes a run, or what is missing of it; what goes wrong in it ends in run.json and log.txt.
 
     Args:
@@ -95,7 +94,7 @@ def is_running(experiment: Path, key: RunKey) -> bool:
 class _Run:
     """A run that this process has for itself."""
 
-    def __init__(self, experiment: Path, key: RunKey, options: RunOptions):
+    def __init__(self, experiment: Path, key: RunKey, options: StudyRunOptions):
         self.experiment, self.key, self.options = experiment, key, options
         self.folder, self.log = key.folder(experiment), key.folder(experiment) / LOG
         self.protocol = Protocol.read(experiment)

@@ -1,17 +1,33 @@
 """All runs of a study that were asked for: method x size x seed."""
 
+import typing
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from nnsam.errors import InputError
 from nnsam.fewshot.runs.execution import is_complete, new_state
-from nnsam.fewshot.runs.executors.executor import Executor, Outcome
 from nnsam.fewshot.runs.methods import Method, check_available, find_methods
-from nnsam.fewshot.runs.options import RunOptions
+from nnsam.fewshot.runs.options import StudyRunOptions
 from nnsam.fewshot.runs.scoring import check_results
-from nnsam.fewshot.runs.state import DONE, FAILED, RUNS, RunKey, RunState
+from nnsam.fewshot.runs.state import DONE, FAILED, RunKey, RunState
+from nnsam.fewshot.runs.worker import RunEnding
 from nnsam.fewshot.study.protocol import Protocol
+
+
+class Executor(typing.Protocol):
+    """Makes runs."""
+
+    def run(
+        self, experiment: Path, keys: Sequence[RunKey], options: StudyRunOptions
+    ) -> Generator[RunEnding | None, None, None]:
+        """Yields the outcome of every run when it ends, and None about once per second in between.
+
+        Closing the generator ends everything that it has started.
+
+        Raises:
+            SetupError: this way is not available here.
+        """
 
 
 class RunMatrix:
@@ -39,7 +55,7 @@ class RunMatrix:
         self,
         experiment: str | Path,
         methods: Sequence[str],
-        options: RunOptions,
+        options: StudyRunOptions,
         sizes: Sequence[int] | None = None,
         seeds: Sequence[int] | None = None,
     ):
@@ -71,8 +87,8 @@ class RunMatrix:
         """Runs that are to be made or continued."""
         return [key for key in self.keys if not self.ending(key)]
 
-    def run(self, executor: Executor) -> Generator[Outcome | None, None, None]:
-        """Makes what is pending; see :class:`nnsam.fewshot.runs.executors.executor.Executor`."""
+    def run(self, executor: Executor) -> Generator[RunEnding | None, None, None]:
+        """Makes what is pending; see :class:`Executor`."""
         if self.pending:
             with closing(executor.run(self.experiment, self.pending, self.options)) as outcomes:
                 yield from outcomes
@@ -84,30 +100,6 @@ class RunMatrix:
             state.check_same(new_state(self.protocol, key, method, self.options), folder)
             check_results(folder, state.results)
         return state
-
-
-def find_runs(experiment: str | Path) -> dict[RunKey, RunState]:
-    """Records of all runs of a study that were started.
-
-    Raises:
-        InputError: a damaged or edited record, or a folder that is no run of the study.
-    """
-    protocol = Protocol.read(experiment)
-    found = {}
-    for path in sorted((Path(experiment) / RUNS).glob("*/*/run.json")):
-        key = _key(path.parent, protocol)
-        state = RunState.read(experiment, key)
-        if state is not None:
-            found[key] = state
-    return dict(sorted(found.items()))
-
-
-def _key(folder: Path, protocol: Protocol) -> RunKey:
-    for size, seed in protocol.subsets:
-        key = RunKey(folder.parent.name, size, seed)
-        if key.folder("").name == folder.name:
-            return key
-    raise InputError(f"{folder} is no run of the study, which has no such subset; move it away")
 
 
 def _chosen(name: str, wanted: Iterable[int] | None, known: Sequence[int]) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnsam.errors import InputError
-from nnsam.fewshot.runs.options import RunOptions
+from nnsam.fewshot.runs.options import StudyRunOptions
 from nnsam.fewshot.study import layout
 from nnsam.nnunet.commands import run_guarded
 from nnsam.training.records import unlearnt_level_sets
@@ -67,7 +67,7 @@ class NnunetModel:
                 f"{self._fold} holds a training of which there is no run.json; restore it, or remove this folder"
             )
 
-    def train(self, options: RunOptions) -> None:
+    def train(self, options: StudyRunOptions) -> None:
         """Trains, or goes on from the last checkpoint that can be read.
 
         Raises:
@@ -81,7 +81,7 @@ class NnunetModel:
         if not self.is_trained:
             raise InputError(f"nnUNetv2_train ended without {self._fold / FINAL}; see {self.log.name}")
 
-    def predict(self, images: Path, output: Path, options: RunOptions) -> None:
+    def predict(self, images: Path, output: Path, options: StudyRunOptions) -> None:
         """Writes label maps, and nothing else, for a folder of images.
 
         Raises:
@@ -107,7 +107,7 @@ class NnunetModel:
                 path.unlink()
         return any((self._fold / name).exists() for name in _CHECKPOINTS)
 
-    def _run(self, command: str, arguments: list[str], options: RunOptions, stop_after: str = "") -> None:
+    def _run(self, command: str, arguments: list[str], options: StudyRunOptions, stop_after: str = "") -> None:
         self.record(" ".join([command, *arguments]).replace(f"{self.experiment}{os.sep}", ""))
         run_guarded(
             command,
@@ -119,7 +119,7 @@ class NnunetModel:
         )
 
 
-def processor_environment(options: RunOptions) -> dict[str, str]:
+def processor_environment(options: StudyRunOptions) -> dict[str, str]:
     """Environment variables that keep nnU-Net and its libraries on a run's share of the processors.
 
     On the CPU, images are augmented in the process that trains: more processes would take the cores from the network,

@@ -40,7 +40,7 @@ DEVICES = ("cpu", "cuda", "mps")
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class StudyRunOptions:
     """Options of all runs of one call.
 
     Attributes:
@@ -74,7 +74,7 @@ class RunOptions:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> "RunOptions":
+    def from_json(cls, text: str) -> "StudyRunOptions":
         """Reads what :meth:`to_json` wrote."""
         content: dict[str, Any] = json.loads(text)
         return cls(**{**content, "budget": Budget(**content["budget"]), "cores": tuple(content["cores"])})

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnsam.errors import InputError
-from nnsam.fewshot.study.protocol import subset_name
+from nnsam.fewshot.study.protocol import Protocol, subset_name
 from nnsam.support.files import atomic_file
 
 RUNS = "runs"
@@ -166,3 +166,24 @@ def _digest(content: dict[str, Any]) -> str:
 
 
 REMOVE = "remove the run's folder and its model folder in nnunet/nnUNet_results, to make the run again"
+
+
+def find_runs(experiment: str | Path, protocol: Protocol) -> dict[RunKey, RunState]:
+    """Records of all runs of a study that were started, by method, size and seed.
+
+    Raises:
+        InputError: a damaged or edited record, or a folder that is no subset of the study.
+    """
+    subsets = {subset_name(*key): key for key in protocol.subsets}
+    found = {}
+    for path in Path(experiment).joinpath(RUNS).glob(f"*/*/{FILE}"):
+        if path.parent.name not in subsets:
+            raise InputError(
+                f"{path.parent} is no subset of the study, which has {', '.join(subsets)}; remove the folder or "
+                "restore the protocol"
+            )
+        key = RunKey(path.parent.parent.name, *subsets[path.parent.name])
+        state = RunState.read(experiment, key)
+        if state is not None:  # else removed in this moment
+            found[key] = state
+    return dict(sorted(found.items()))

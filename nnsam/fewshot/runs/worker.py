@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from nnsam.errors import InputError, NnsamError
 from nnsam.fewshot.runs.execution import BUSY, LOG, execute_run
-from nnsam.fewshot.runs.options import RunOptions
+from nnsam.fewshot.runs.options import StudyRunOptions
 from nnsam.fewshot.runs.state import DONE, FAILED, RunKey
 from nnsam.support.concurrency import end, end_with_parent, start_guarded
 
@@ -22,8 +23,23 @@ REFUSED = "refused"
 _REFUSED_CODE = 5
 
 
+@dataclass(frozen=True)
+class RunEnding:
+    """How a run ended.
+
+    Attributes:
+        key: which run.
+        ending: "done", "failed", "busy" (another process is at it) or "refused" (its record does not fit).
+        sentence: why, where its record does not tell; else empty.
+    """
+
+    key: RunKey
+    ending: str
+    sentence: str = ""
+
+
 def start_worker(
-    experiment: Path, key: RunKey, options: RunOptions, environment: Mapping[str, str] | None = None
+    experiment: Path, key: RunKey, options: StudyRunOptions, environment: Mapping[str, str] | None = None
 ) -> "subprocess.Popen[bytes]":
     """Starts the process of a run; what it prints goes to the run's log.
 
@@ -48,7 +64,7 @@ def start_worker(
         ) from None
 
 
-def run_worker(experiment: Path, key: RunKey, options: RunOptions) -> tuple[str, str]:
+def run_worker(experiment: Path, key: RunKey, options: StudyRunOptions) -> tuple[str, str]:
     """Makes a run in a process of its own and waits for it; see :func:`ending`. Any end of this call ends it, too."""
     process = start_worker(experiment, key, options)
     try:
@@ -79,7 +95,7 @@ def main() -> int:
     """Makes the run and returns the exit code that tells how it ended."""
     experiment, method, size, seed, options_text = sys.argv[1:]
     end_with_parent()
-    options = RunOptions.from_json(options_text)
+    options = StudyRunOptions.from_json(options_text)
     if options.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, options.cores)
     try:

@@ -8,8 +8,8 @@ from nnsam.datasets.patients import patients_of
 from nnsam.errors import InputError
 from nnsam.fewshot.study import layout
 from nnsam.fewshot.study.cases import CheckedCase, check_case, read_cases, write_cases, write_raw_dataset
-from nnsam.fewshot.study.plan_options import FILE as OPTIONS_FILE
-from nnsam.fewshot.study.plan_options import PlanOptions, check_planner
+from nnsam.fewshot.study.planning import FILE as OPTIONS_FILE
+from nnsam.fewshot.study.planning import PlanOptions, check_planner
 from nnsam.fewshot.study.protocol import FILE as PROTOCOL_FILE
 from nnsam.fewshot.study.protocol import Protocol
 from nnsam.fewshot.study.splits import Split, choose_split, draw_subsets
@@ -22,7 +22,7 @@ _PACKAGES = ("nnsam", "nnunetv2", "torch", "numpy")
 
 
 @dataclass(frozen=True)
-class Request:
+class StudyRequest:
     """What a study is to be.
 
     Attributes:
@@ -49,7 +49,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedStudy:
     """A study's folder.
 
     Attributes:
@@ -70,9 +70,9 @@ class Prepared:
 def prepare(
     source: str | Path,
     experiment: str | Path,
-    request: Request,
+    request: StudyRequest,
     progress: Callable[[list[SourceCase]], Iterable[SourceCase]] = iter,
-) -> Prepared:
+) -> PreparedStudy:
     """Makes a study's folder; it appears complete or not at all, and the source is only read.
 
     The layout is that of :mod:`nnsam.fewshot.study.layout`. Files are hard links, or copies where the disk has no
@@ -117,10 +117,10 @@ def prepare(
     )
     if (experiment / PROTOCOL_FILE).exists():
         protocol = _same_study(experiment, protocol, request.options)
-        return Prepared(experiment, protocol, request.options, False, class_cases)
+        return PreparedStudy(experiment, protocol, request.options, False, class_cases)
     with atomic_folder(experiment) as draft:
         _write(draft, data, split, protocol, request.options)
-    return Prepared(experiment, protocol, request.options, True, class_cases)
+    return PreparedStudy(experiment, protocol, request.options, True, class_cases)
 
 
 def _count_classes(subset: Iterable[str], checked: Mapping[str, CheckedCase], classes: Classes) -> dict[str, int]:

@@ -13,12 +13,12 @@ from PIL import Image
 from nnsam.errors import InputError
 from nnsam.fewshot.runs.execution import execute_run, is_running
 from nnsam.fewshot.runs.nnunet_model import NnunetModel
-from nnsam.fewshot.runs.options import Budget, RunOptions
+from nnsam.fewshot.runs.options import Budget, StudyRunOptions
 from nnsam.fewshot.runs.state import RunKey
 from nnsam.training.records import LossHistory
 
 KEY = RunKey("nnUNetTrainer", 2, 0)
-OPTIONS = RunOptions(Budget(1, 2), threads=1)
+OPTIONS = StudyRunOptions(Budget(1, 2), threads=1)
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnsam.errors import InputError
-from nnsam.fewshot.runs.executors import Outcome, local
+from nnsam.fewshot.runs.executors import local
 from nnsam.fewshot.runs.executors.local import LocalExecutor, Slot, make_slots, visible_gpus
-from nnsam.fewshot.runs.options import RunOptions
+from nnsam.fewshot.runs.options import StudyRunOptions
 from nnsam.fewshot.runs.state import RunKey
+from nnsam.fewshot.runs.worker import RunEnding
 from nnsam.support.concurrency import start_guarded
 
 KEYS = [RunKey("nnUNetTrainer", 4, seed) for seed in range(5)]
@@ -75,7 +76,7 @@ def started(monkeypatch, tmp_path):
 
 def test_outcomes_and_slots(started, tmp_path):
     started.codes = {1: 3, 2: 4, 3: 7}
-    outcomes = [o for o in LocalExecutor(jobs=2).run(tmp_path, KEYS, RunOptions()) if o is not None]
+    outcomes = [o for o in LocalExecutor(jobs=2).run(tmp_path, KEYS, StudyRunOptions()) if o is not None]
     endings = {outcome.key.seed: outcome.ending for outcome in outcomes}
     assert endings == {0: "done", 1: "failed", 2: "busy", 3: "failed", 4: "done"}
     assert next(o for o in outcomes if o.key.seed == 3).sentence.startswith("its process ended with exit code 7")
@@ -87,14 +88,14 @@ def test_outcomes_and_slots(started, tmp_path):
 def test_no_more_than_jobs_at_once(started, tmp_path):
     started.seconds = dict.fromkeys(range(5), 0.5)
     most = 0
-    for _ in LocalExecutor(jobs=2).run(tmp_path, KEYS, RunOptions()):
+    for _ in LocalExecutor(jobs=2).run(tmp_path, KEYS, StudyRunOptions()):
         most = max(most, sum(process.poll() is None for process in started.processes))
     assert most <= 2
 
 
 def test_closing_ends_the_processes(started, tmp_path):
     started.seconds = dict.fromkeys(range(5), 300)
-    outcomes = LocalExecutor(jobs=2).run(tmp_path, KEYS, RunOptions())
+    outcomes = LocalExecutor(jobs=2).run(tmp_path, KEYS, StudyRunOptions())
     assert next(outcomes) is None
     outcomes.close()
     assert [process.poll() is None for process in started.processes] == [False, False]
@@ -102,13 +103,13 @@ def test_closing_ends_the_processes(started, tmp_path):
 
 def test_gpu_of_each_slot(started, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    outcomes = list(LocalExecutor(gpus=2).run(tmp_path, KEYS[:2], RunOptions(device="cuda")))
+    outcomes = list(LocalExecutor(gpus=2).run(tmp_path, KEYS[:2], StudyRunOptions(device="cuda")))
     assert [environment["CUDA_VISIBLE_DEVICES"] for _, _, environment in started.calls] == ["2", "5"]
-    assert Outcome(KEYS[0], "done") in outcomes
+    assert RunEnding(KEYS[0], "done") in outcomes
 
 
 def test_waiting_does_not_use_the_processor(started, tmp_path):
     started.seconds = {0: 2}
     before = time.process_time()
-    list(LocalExecutor().run(tmp_path, KEYS[:1], RunOptions()))
+    list(LocalExecutor().run(tmp_path, KEYS[:1], StudyRunOptions()))
     assert time.process_time() - before < 0.5

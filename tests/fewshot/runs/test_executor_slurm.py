@@ -9,7 +9,7 @@ import pytest
 from nnsam.errors import InputError, SetupError
 from nnsam.fewshot.runs.executors import on_slurm
 from nnsam.fewshot.runs.executors.on_slurm import SlurmExecutor, SlurmRun
-from nnsam.fewshot.runs.options import RunOptions
+from nnsam.fewshot.runs.options import StudyRunOptions
 from nnsam.fewshot.runs.state import RunKey
 
 KEYS = [RunKey("nnUNetTrainer", 2, seed) for seed in range(3)]
@@ -66,7 +66,7 @@ def submitit(monkeypatch):
 
 def test_one_array_with_its_parameters(submitit, tmp_path):
     executor = SlurmExecutor(2, {"slurm_partition": "gpu", "timeout_min": "600"})
-    outcomes = [o for o in executor.run(tmp_path, KEYS, RunOptions(device="cuda", threads=6)) if o]
+    outcomes = [o for o in executor.run(tmp_path, KEYS, StudyRunOptions(device="cuda", threads=6)) if o]
     assert [(o.key, o.ending, o.sentence) for o in outcomes] == [(key, "done", "6") for key in KEYS]
     assert submitit.made == [(str(tmp_path / "slurm"), "slurm")]
     assert submitit.parameters == {
@@ -81,7 +81,7 @@ def test_one_array_with_its_parameters(submitit, tmp_path):
 
 
 def test_default_threads_and_no_gpu(submitit, tmp_path):
-    list(SlurmExecutor().run(tmp_path, KEYS, RunOptions()))
+    list(SlurmExecutor().run(tmp_path, KEYS, StudyRunOptions()))
     assert submitit.parameters == {"name": "nnsam-fewshot", "cpus_per_task": 4, "tasks_per_node": 1}
 
 
@@ -90,29 +90,29 @@ def test_lost_job(submitit, tmp_path, monkeypatch):
         raise RuntimeError("Job 7 (task: 0) with path ... was killed\nstderr")
 
     monkeypatch.setattr(on_slurm, "run_worker", lose)
-    outcome = next(o for o in SlurmExecutor().run(tmp_path, KEYS[:1], RunOptions()) if o)
+    outcome = next(o for o in SlurmExecutor().run(tmp_path, KEYS[:1], StudyRunOptions()) if o)
     assert outcome.ending == "failed"
     assert "Slurm job 0 was lost (Job 7" in outcome.sentence
     assert "\n" not in outcome.sentence
 
 
 def test_closing_cancels_what_is_left(submitit, tmp_path):
-    outcomes = SlurmExecutor().run(tmp_path, KEYS, RunOptions())
+    outcomes = SlurmExecutor().run(tmp_path, KEYS, StudyRunOptions())
     assert next(outcomes).key == KEYS[0]
     outcomes.close()
     assert [job.cancelled for job in submitit.jobs] == [False, True, True]
 
 
 def test_preempted_job_is_submitted_again(submitit, tmp_path):
-    run = SlurmRun(tmp_path, KEYS[0], RunOptions())
+    run = SlurmRun(tmp_path, KEYS[0], StudyRunOptions())
     assert run.checkpoint() == ("again", run)
 
 
 def test_sentences(submitit, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="Unknown argument nonsense"):
-        list(SlurmExecutor(0, {"nonsense": "1"}).run(tmp_path, KEYS, RunOptions()))
+        list(SlurmExecutor(0, {"nonsense": "1"}).run(tmp_path, KEYS, StudyRunOptions()))
     with pytest.raises(SetupError, match="Could not detect sbatch"):
-        list(SlurmExecutor(0, {"cluster": "absent"}).run(tmp_path, KEYS, RunOptions()))
+        list(SlurmExecutor(0, {"cluster": "absent"}).run(tmp_path, KEYS, StudyRunOptions()))
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(SetupError, match="pip install"):
-        list(SlurmExecutor().run(tmp_path, KEYS, RunOptions()))
+        list(SlurmExecutor().run(tmp_path, KEYS, StudyRunOptions()))

@@ -8,9 +8,9 @@ import pytest
 from nnsam.errors import InputError
 from nnsam.fewshot.runs import nnunet_model
 from nnsam.fewshot.runs.nnunet_model import NnunetModel, processor_environment
-from nnsam.fewshot.runs.options import RunOptions
+from nnsam.fewshot.runs.options import StudyRunOptions
 
-OPTIONS = RunOptions(threads=2)
+OPTIONS = StudyRunOptions(threads=2)
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_new_run_does_not_take_over_a_training(model):
 def test_prediction(model, tmp_path, tta):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "plans.json").write_text("{}")
-    model.predict(tmp_path / "imagesTs", tmp_path / "out", RunOptions(tta=tta))
+    model.predict(tmp_path / "imagesTs", tmp_path / "out", StudyRunOptions(tta=tta))
     arguments = model.calls[0][1]
     assert ("--disable_tta" in arguments) is not tta
     assert arguments[arguments.index("-chk") + 1] == "checkpoint_final.pth"
@@ -108,8 +108,8 @@ def test_processors(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     assert processor_environment(OPTIONS)["nnUNet_n_proc_DA"] == "0"
     assert processor_environment(OPTIONS)["OMP_NUM_THREADS"] == "2"
-    assert processor_environment(RunOptions(threads=8, device="cuda"))["nnUNet_n_proc_DA"] == "7"
-    assert "OMP_NUM_THREADS" not in processor_environment(RunOptions())
+    assert processor_environment(StudyRunOptions(threads=8, device="cuda"))["nnUNet_n_proc_DA"] == "7"
+    assert "OMP_NUM_THREADS" not in processor_environment(StudyRunOptions())
     monkeypatch.setenv("nnUNet_n_proc_DA", "3")
     assert "nnUNet_n_proc_DA" not in processor_environment(OPTIONS)
     assert os.environ["nnUNet_n_proc_DA"] == "3"

@@ -7,12 +7,13 @@ from helpers.fake_study import FakeStudy
 
 from nnsam.errors import InputError
 from nnsam.fewshot.runs.execution import execute_run
-from nnsam.fewshot.runs.executors import Outcome
-from nnsam.fewshot.runs.matrix import RunMatrix, find_runs
-from nnsam.fewshot.runs.options import Budget, RunOptions
-from nnsam.fewshot.runs.state import RunKey
+from nnsam.fewshot.runs.matrix import RunMatrix
+from nnsam.fewshot.runs.options import Budget, StudyRunOptions
+from nnsam.fewshot.runs.state import RunKey, find_runs
+from nnsam.fewshot.runs.worker import RunEnding
+from nnsam.fewshot.study.protocol import Protocol
 
-OPTIONS = RunOptions(Budget(1, 2), threads=1)
+OPTIONS = StudyRunOptions(Budget(1, 2), threads=1)
 METHODS = ["nnUNetTrainer", "nnSAMLevelSetOnlyTrainer"]
 
 
@@ -22,7 +23,7 @@ class InThisProcess:
     def run(self, experiment, keys, options):
         for key in keys:
             yield None
-            yield Outcome(key, execute_run(experiment, key, options))
+            yield RunEnding(key, execute_run(experiment, key, options))
 
 
 @pytest.fixture
@@ -76,10 +77,11 @@ def test_unknown_method_and_no_study(study, tmp_path):
 
 
 def test_found_runs(study):
-    assert find_runs(study.experiment) == {}
+    protocol = Protocol.read(study.experiment)
+    assert find_runs(study.experiment, protocol) == {}
     key = RunKey(METHODS[0], 2, 1)
     execute_run(study.experiment, key, OPTIONS)
-    assert list(find_runs(study.experiment)) == [key]
+    assert list(find_runs(study.experiment, protocol)) == [key]
     key.folder(study.experiment).rename(key.folder(study.experiment).with_name("n3_s1"))
-    with pytest.raises(InputError, match="no such subset"):
-        find_runs(study.experiment)
+    with pytest.raises(InputError, match="is no subset of the study"):
+        find_runs(study.experiment, protocol)

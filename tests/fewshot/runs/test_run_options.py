@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnsam.errors import InputError
-from nnsam.fewshot.runs.options import DEVICES, Budget, RunOptions
+from nnsam.fewshot.runs.options import DEVICES, Budget, StudyRunOptions
 
 
 @given(
     st.builds(
-        RunOptions,
+        StudyRunOptions,
         budget=st.builds(Budget, st.integers(1, 10**6), st.integers(1, 10**6)),
         device=st.sampled_from(DEVICES),
         tta=st.booleans(),
@@ -22,11 +22,11 @@ from nnsam.fewshot.runs.options import DEVICES, Budget, RunOptions
     )
 )
 def test_text_and_back(options):
-    assert RunOptions.from_json(options.to_json()) == options
+    assert StudyRunOptions.from_json(options.to_json()) == options
 
 
 def test_unknown_device_and_threads():
     with pytest.raises(InputError, match="expected cpu, cuda, mps"):
-        RunOptions(device="tpu")
+        StudyRunOptions(device="tpu")
     with pytest.raises(InputError, match="threads is -1"):
-        RunOptions(threads=-1)
+        StudyRunOptions(threads=-1)

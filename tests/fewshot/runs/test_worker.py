@@ -9,12 +9,12 @@ import pytest
 from helpers.fake_study import FakeStudy, is_alive, wait_until
 
 from nnsam.errors import InputError
-from nnsam.fewshot.runs.options import Budget, RunOptions
+from nnsam.fewshot.runs.options import Budget, StudyRunOptions
 from nnsam.fewshot.runs.state import RunKey
 from nnsam.fewshot.runs.worker import ending, run_worker, start_worker
 
 KEY = RunKey("nnUNetTrainer", 2, 0)
-OPTIONS = RunOptions(Budget(1, 2), threads=1)
+OPTIONS = StudyRunOptions(Budget(1, 2), threads=1)
 OTHER_MOMENTS = ("plan", "train", "predict")
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
@@ -126,7 +126,7 @@ def test_two_runners_share_the_work(study, monkeypatch):
 def test_refused_run_has_a_sentence(study, monkeypatch):
     monkeypatch.setenv("FAKE_SLEEP", "0")
     assert run_worker(study.experiment, KEY, OPTIONS) == ("done", "")
-    name, sentence = run_worker(study.experiment, KEY, RunOptions(Budget(9, 2), threads=1))
+    name, sentence = run_worker(study.experiment, KEY, StudyRunOptions(Budget(9, 2), threads=1))
     assert name == "refused"
     assert "epochs 1" in sentence
 

@@ -14,12 +14,12 @@ from nnsam.errors import InputError, SetupError
 from nnsam.fewshot.study import cases as subset_dataset
 from nnsam.fewshot.study import layout
 from nnsam.fewshot.study import prepare as module
-from nnsam.fewshot.study.plan_options import PlanOptions
-from nnsam.fewshot.study.prepare import Request, check_experiment, prepare
+from nnsam.fewshot.study.planning import PlanOptions
+from nnsam.fewshot.study.prepare import StudyRequest, check_experiment, prepare
 from nnsam.fewshot.study.protocol import Protocol
 from nnsam.nnunet.raw_dataset import find_source
 
-GIVEN = Request(sizes=(2, 4), seeds=(0, 1), rule="given")
+GIVEN = StudyRequest(sizes=(2, 4), seeds=(0, 1), rule="given")
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_without_folds_whole_patients_are_drawn_for_the_validation(tmp_path):
 
 @pytest.mark.parametrize("rule", ["patient", "slice"])
 def test_drawn_splits_take_cases_of_both_folders(raw, tmp_path, rule):
-    request = Request(sizes=(2,), seeds=(0,), rule=rule, validation=4, test=10)
+    request = StudyRequest(sizes=(2,), seeds=(0,), rule=rule, validation=4, test=10)
     protocol = prepare(raw, tmp_path / "study", request).protocol
     assert (len(protocol.validation), len(protocol.test)) == (4, 10)
     for name in ("validation", "test"):
@@ -312,7 +312,7 @@ def test_real_patients_are_never_parted(shared, tmp_path, split, numbers):
     raw = tmp_path / "Dataset027_ACDC"
     convert_npz_dataset(shared / "data/cardiac_acdc", raw)
     counts = {"validation": numbers[1], "test": numbers[2]}
-    protocol = prepare(raw, tmp_path / "study", Request((4, 8), (0, 1), split, **counts, planning="all")).protocol
+    protocol = prepare(raw, tmp_path / "study", StudyRequest((4, 8), (0, 1), split, **counts, planning="all")).protocol
     pool = set(protocol.hashes) - {*protocol.validation, *protocol.test}
     assert (len(pool), len(protocol.validation), len(protocol.test)) == numbers
     owners = [{case[:10] for case in cases} for cases in (pool, protocol.validation, protocol.test)]

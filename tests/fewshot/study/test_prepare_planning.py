@@ -17,11 +17,10 @@ from helpers.raw_study import case_names, make_raw, write_case
 
 from nnsam.errors import InputError, NnsamError
 from nnsam.fewshot.study import layout, planning
-from nnsam.fewshot.study.plan_options import PlanOptions, override
-from nnsam.fewshot.study.planning import plan_subset
-from nnsam.fewshot.study.prepare import Request, prepare
+from nnsam.fewshot.study.planning import PlanOptions, override, plan_subset
+from nnsam.fewshot.study.prepare import StudyRequest, prepare
 
-REQUEST = Request(sizes=(2, 3), seeds=(0,), rule="given")
+REQUEST = StudyRequest(sizes=(2, 3), seeds=(0,), rule="given")
 PLANS = f"{layout.PLANS}.json"
 
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nnsam.errors import InputError
-from nnsam.fewshot.runs.executors.executor import Outcome
-from nnsam.fewshot.runs.options import RunOptions
+from nnsam.fewshot.runs.options import StudyRunOptions
 from nnsam.fewshot.runs.state import RunKey
-from nnsam.fewshot.runs.worker import ending, start_worker
+from nnsam.fewshot.runs.worker import RunEnding, ending, start_worker
 from nnsam.support.concurrency import end
 
 _POLL_SECONDS = 0.2
@@ -47,9 +46,9 @@ class LocalExecutor:
         self.jobs, self.gpus = jobs, gpus
 
     def run(
-        self, experiment: Path, keys: Sequence[RunKey], options: RunOptions
-    ) -> Generator[Outcome | None, None, None]:
-        """See :class:`nnsam.fewshot.runs.executors.executor.Executor`."""
+        self, experiment: Path, keys: Sequence[RunKey], options: StudyRunOptions
+    ) -> Generator[RunEnding | None, None, None]:
+        """See :class:`nnsam.fewshot.runs.matrix.Executor`."""
         gpus = visible_gpus(self.gpus) if options.device == "cuda" else []
         free = make_slots(self.jobs or len(gpus) or 1, options.threads, gpus, available_cores())
         queue, running = deque(keys), dict[RunKey, tuple[Slot, "subprocess.Popen[bytes]"]]()
@@ -65,7 +64,7 @@ class LocalExecutor:
                         del running[key]
                         end(process)
                         free.append(slot)
-                        yield Outcome(key, *ending(experiment, key, code))
+                        yield RunEnding(key, *ending(experiment, key, code))
                 if time.monotonic() - last_tick > _TICK_SECONDS:
                     last_tick = time.monotonic()
                     yield None
@@ -124,6 +123,6 @@ def visible_gpus(count: int) -> list[str]:
     return names[:count]
 
 
-def _start(experiment: Path, key: RunKey, options: RunOptions, slot: Slot) -> "subprocess.Popen[bytes]":
+def _start(experiment: Path, key: RunKey, options: StudyRunOptions, slot: Slot) -> "subprocess.Popen[bytes]":
     environment = {"CUDA_VISIBLE_DEVICES": slot.gpu} if slot.gpu else {}
     return start_worker(experiment, key, replace(options, threads=slot.threads, cores=slot.cores), environment)

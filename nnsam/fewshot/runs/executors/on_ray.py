@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from nnsam.errors import InputError
-from nnsam.fewshot.runs.executors.executor import Outcome
-from nnsam.fewshot.runs.options import RunOptions
+from nnsam.fewshot.runs.options import StudyRunOptions
 from nnsam.fewshot.runs.state import FAILED, RunKey
-from nnsam.fewshot.runs.worker import run_worker
+from nnsam.fewshot.runs.worker import RunEnding, run_worker
 from nnsam.fewshot.study.protocol import FILE as PROTOCOL_FILE
 from nnsam.inference.folders.ray_run import connected
 
@@ -32,9 +31,9 @@ class RayExecutor:
         self.jobs, self.address = jobs, address
 
     def run(
-        self, experiment: Path, keys: Sequence[RunKey], options: RunOptions
-    ) -> Generator[Outcome | None, None, None]:
-        """See :class:`nnsam.fewshot.runs.executors.executor.Executor`."""
+        self, experiment: Path, keys: Sequence[RunKey], options: StudyRunOptions
+    ) -> Generator[RunEnding | None, None, None]:
+        """See :class:`nnsam.fewshot.runs.matrix.Executor`."""
         with connected(self.address, self.jobs or None) as (jobs, processors):
             import ray
 
@@ -57,7 +56,7 @@ class RayExecutor:
                     ray.cancel(reference, force=True)
 
 
-def _make(experiment: Path, key: RunKey, options: RunOptions) -> tuple[str, str]:
+def _make(experiment: Path, key: RunKey, options: StudyRunOptions) -> tuple[str, str]:
     """The task: makes a run in a process of its own, which ends with the task's."""
     if not (experiment / PROTOCOL_FILE).is_file():
         return FAILED, (
@@ -67,15 +66,15 @@ def _make(experiment: Path, key: RunKey, options: RunOptions) -> tuple[str, str]
     return run_worker(experiment, key, options)
 
 
-def _outcome(ray: Any, reference: Any, key: RunKey) -> Outcome:
+def _outcome(ray: Any, reference: Any, key: RunKey) -> RunEnding:
     try:
-        return Outcome(key, *ray.get(reference))
+        return RunEnding(key, *ray.get(reference))
     except ray.exceptions.RayError as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        return Outcome(key, FAILED, f"its Ray task was lost ({lines[-1].strip()}); the next call goes on with it")
+        return RunEnding(key, FAILED, f"its Ray task was lost ({lines[-1].strip()}); the next call goes on with it")
 
 
-def _check_resources(ray: Any, options: RunOptions, processors: int) -> None:
+def _check_resources(ray: Any, options: StudyRunOptions, processors: int) -> None:
     """A task that fits nowhere would wait for ever."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cores = max((int(machine.get("CPU", 0)) for machine in machines), default=0)

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from nnsam.errors import InputError, SetupError
-from nnsam.fewshot.runs.executors.executor import Outcome
-from nnsam.fewshot.runs.options import RunOptions
+from nnsam.fewshot.runs.options import StudyRunOptions
 from nnsam.fewshot.runs.state import FAILED, RunKey
-from nnsam.fewshot.runs.worker import run_worker
+from nnsam.fewshot.runs.worker import RunEnding, run_worker
 
 FOLDER = "slurm"
 _THREADS = 4
@@ -30,9 +29,9 @@ class SlurmExecutor:
         self.jobs, self.parameters = jobs, dict(parameters or {})
 
     def run(
-        self, experiment: Path, keys: Sequence[RunKey], options: RunOptions
-    ) -> Generator[Outcome | None, None, None]:
-        """See :class:`nnsam.fewshot.runs.executors.executor.Executor`."""
+        self, experiment: Path, keys: Sequence[RunKey], options: StudyRunOptions
+    ) -> Generator[RunEnding | None, None, None]:
+        """See :class:`nnsam.fewshot.runs.matrix.Executor`."""
         options = replace(options, threads=options.threads or _THREADS)
         executor = self._executor(experiment, options)
         with executor.batch():
@@ -48,13 +47,13 @@ class SlurmExecutor:
             for job in jobs.values():
                 job.cancel()
 
-    def _executor(self, experiment: Path, options: RunOptions) -> Any:
+    def _executor(self, experiment: Path, options: StudyRunOptions) -> Any:
         try:
             import submitit
         except ImportError:
             raise SetupError('submitit is not installed; install it with: pip install "nnsam[fewshot]"') from None
         parameters = {name: int(value) if value.isdigit() else value for name, value in self.parameters.items()}
-        cluster = parameters.pop("cluster", "slurm")
+        cluster = str(parameters.pop("cluster", "slurm"))
         try:
             executor = submitit.AutoExecutor(folder=str(experiment.absolute() / FOLDER), cluster=cluster)
         except RuntimeError as error:
@@ -75,7 +74,7 @@ class SlurmRun:
 
     experiment: Path
     key: RunKey
-    options: RunOptions
+    options: StudyRunOptions
 
     def __call__(self) -> tuple[str, str]:
         """Makes the run in a process of its own."""
@@ -88,9 +87,9 @@ class SlurmRun:
         return submitit.helpers.DelayedSubmission(self)
 
 
-def _outcome(key: RunKey, job: Any) -> Outcome:
+def _outcome(key: RunKey, job: Any) -> RunEnding:
     try:
-        return Outcome(key, *job.result())
+        return RunEnding(key, *job.result())
     except Exception as error:  # submitit's own, and whatever the job raised
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        return Outcome(key, FAILED, f"Slurm job {job.job_id} was lost ({lines[0]}); the next call goes on with it")
+        return RunEnding(key, FAILED, f"Slurm job {job.job_id} was lost ({lines[0]}); the next call goes on with it")
