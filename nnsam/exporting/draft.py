@@ -21,7 +21,7 @@ from nnsam.exporting.comparison import (
     worst,
 )
 from nnsam.exporting.int8 import Int8Networks, Tell
-from nnsam.exporting.manifest import README, describe, readme_text
+from nnsam.exporting.manifest import README, complete, describe_network, readme_text
 from nnsam.exporting.network_files import NetworkWriter
 from nnsam.inference.bundle import write_manifest
 from nnsam.nnunet.model_folder import TrainedModel
@@ -33,6 +33,7 @@ class BundleDraft:
     Args:
         folder: empty.
         model: what is exported.
+        description: of it, see :func:`nnsam.nnunet.description.describe`.
         patches: to compare precisions on.
         precisions: floating-point precisions to measure; "f32" is among them.
         int8: makes int8 networks, too; None: without.
@@ -44,6 +45,7 @@ class BundleDraft:
         self,
         folder: Path,
         model: TrainedModel,
+        description: dict[str, Any],
         patches: CalibrationSet,
         precisions: tuple[str, ...],
         int8: Int8Networks | None,
@@ -57,7 +59,8 @@ class BundleDraft:
         self.int8 = int8
         self.tell = tell
         self._writer = NetworkWriter(model, folder, onnx)
-        self._description: dict[str, Any] = {}
+        self._description = description
+        self._network: dict[str, Any] = {}
         self._measured: list[Measured] = []
         self._folds: list[dict[str, Any]] = []
 
@@ -68,8 +71,7 @@ class BundleDraft:
             InputError: they cannot be converted, or are not equal to PyTorch's.
         """
         self.tell(f"fold {fold}: converting")
-        if not self._description:
-            self._description = describe(self.model, network)
+        self._network = self._network or describe_network(network)
         files = self._writer.write(fold, network)
         fused = self._fused(fold, network, files)
         self.tell(f"fold {fold}: comparing with PyTorch")
@@ -105,12 +107,13 @@ class BundleDraft:
             encoder["int8"] = self.int8.encoder.name
         if self.int8 and choice.precision != "int8" and not candidates["int8"].accepted:
             self._drop_int8([encoder, *self._folds] if encoder else self._folds)
-        manifest = {
-            **self._description,
-            "networks": {"image_encoder": encoder, "folds": self._folds},
-            "precision": choice.as_dict(candidates),
-            "parity": self._parity(),
-        }
+        manifest = complete(
+            self._description,
+            self._network,
+            networks={"image_encoder": encoder, "folds": self._folds},
+            precision=choice.as_dict(candidates),
+            parity=self._parity(),
+        )
         (self.folder / README).write_text(readme_text(manifest), encoding="utf-8")
         write_manifest(self.folder, manifest)
 

@@ -15,6 +15,7 @@ from nnsam.exporting.draft import BundleDraft
 from nnsam.exporting.int8 import Int8Networks, Tell, int8_is_wanted
 from nnsam.exporting.network_files import check_onnx
 from nnsam.inference.bundle import Bundle, is_bundle
+from nnsam.nnunet.description import describe
 from nnsam.nnunet.model_folder import TrainedModel, load_trained_model
 from nnsam.support.files import atomic_folder
 
@@ -61,6 +62,8 @@ def replaced_folder(destination: str | Path, overwrite: bool) -> Iterator[Path]:
 # Patches to compare precisions on, by the dimensions of a patch.
 PATCHES = {2: 32, 3: 8}
 MIN_PATCHES = 4
+# Its network has no U-Net to split the image encoder from.
+_NOT_EXPORTED = "nnSAMAutoSAMTrainer"
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -107,13 +110,15 @@ def export_model(
     try:
         with replaced_folder(output, overwrite) as draft_folder:
             model = load_trained_model(folder, folds, checkpoint)
+            _refuse_baselines(model)
+            description = describe(model)
             patches = _patches(model, images, calibration)
             for sentence in (model.note, f"precisions are compared on {patches.origin}"):
                 if sentence:
                     tell(sentence)
             with_int8, note = int8_is_wanted(precision, patches, images is not None)
             int8 = Int8Networks(patches, model.has_regions, tell) if with_int8 else None
-            draft = BundleDraft(draft_folder, model, patches, precisions, int8, onnx, tell)
+            draft = BundleDraft(draft_folder, model, description, patches, precisions, int8, onnx, tell)
             for fold, network in model.networks():
                 draft.add_fold(fold, network)
             draft.finish(precision, note)
@@ -122,6 +127,13 @@ def export_model(
             raise InputError(f"{output} cannot be written: the disk is full; free space or name another disk") from None
         raise InputError(f"{output} cannot be written ({error}); is the disk full?") from error
     return Bundle.open(output)
+
+
+def _refuse_baselines(model: TrainedModel) -> None:
+    if model.trainer.split("_")[0] == _NOT_EXPORTED:
+        raise InputError(
+            f"{model.folder} was trained by {model.trainer}, a baseline for comparisons, which export does not support"
+        )
 
 
 def _patches(model: TrainedModel, images: str | Path | None, count: int | None) -> CalibrationSet:

@@ -1,5 +1,7 @@
 """Content of `bundle.json`: everything about a model but its networks, in words that need no nnU-Net.
 
+What follows from the model folder alone comes from :mod:`nnsam.nnunet.description`.
+
 Sections (JSON; sizes in voxels, spacings in mm, axes in the order of the transposed array unless said otherwise):
 
 - `format`, `format_version`, `files` (name -> SHA-256), `digest`: filled in by :mod:`nnsam.inference.bundle`.
@@ -40,7 +42,7 @@ from typing import Any
 
 from torch import nn
 
-from nnsam.nnunet.model_folder import TrainedModel, resampling_arguments, sam_branch
+from nnsam.nnunet.model_folder import sam_branch
 from nnsam.support.machine import package_version
 
 README = "README.txt"
@@ -81,61 +83,48 @@ def _classes(manifest: Mapping[str, Any]) -> list[str]:
 
 
 PACKAGES = ("nnsam", "nnunetv2", "torch", "openvino", "numpy", "nncf")
-# nnU-Net's sliding window (nnUNetv2_predict's defaults).
-TILE_STEP = 0.5
-GAUSSIAN_SIGMA = 0.125
 
 
-def describe(model: TrainedModel, network: nn.Module) -> dict[str, Any]:
-    """Returns the sections that follow from the model folder: all but `networks`, `precision` and `parity`.
+def complete(
+    description: Mapping[str, Any],
+    network: Mapping[str, Any],
+    *,
+    networks: Mapping[str, Any],
+    precision: Mapping[str, Any],
+    parity: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Returns a manifest: what the model folder says, and what the networks and their export add.
 
     Args:
-        model: the model folder.
-        network: the network of its first fold.
+        description: of the model folder, see :func:`nnsam.nnunet.description.describe`.
+        network: what :func:`describe_network` says of the first fold's.
+        networks: this section.
+        precision: this section.
+        parity: this section.
     """
+    sections = dict(description)
     return {
-        "kind": "box" if model.box else "automatic",
-        "model": _model(model, network),
+        "kind": sections.pop("kind"),
+        "model": {**sections.pop("model"), **network},
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "versions": _versions(),
-        "input": {
-            "channel_names": model.dataset_json.get("channel_names") or model.dataset_json["modality"],
-            "channels": model.image_channels,
-            "file_ending": model.dataset_json["file_ending"],
-            "reader": model.plans["image_reader_writer"],
-            "dimensions": len(model.patch_size),
-        },
-        "preprocessing": _preprocessing(model),
-        "tiling": {
-            "patch_size": list(model.patch_size),
-            "step": TILE_STEP,
-            "gaussian_sigma": GAUSSIAN_SIGMA,
-            "mirror_axes": list(model.mirror_axes) if model.mirror_axes else None,
-        },
-        "labels": _labels(model),
-        "box": _box(model),
-        "dataset_json": model.dataset_json,
+        **sections,
+        "networks": networks,
+        "precision": precision,
+        "parity": parity,
     }
 
 
-def count_parameters(network: nn.Module) -> int:
-    """Number of parameters, without the level-set head, which is dropped."""
-    return sum(
-        parameter.numel() for name, parameter in network.named_parameters() if not name.startswith("level_set_head.")
-    )
-
-
-def _model(model: TrainedModel, network: nn.Module) -> dict[str, Any]:
+def describe_network(network: nn.Module) -> dict[str, Any]:
+    """Returns `parameters` and `sam_weights` of the section `model`."""
     branch = sam_branch(network)
     origin = None if branch is None else branch.provenance
     return {
-        "trainer": model.trainer,
-        "plans": model.plans.get("plans_name"),
-        "configuration": model.configuration,
-        "dataset": model.plans.get("dataset_name"),
-        "folds": list(model.folds),
-        "checkpoint": model.checkpoint,
-        "parameters": count_parameters(network),
+        "parameters": sum(
+            parameter.numel()
+            for name, parameter in network.named_parameters()
+            if not name.startswith("level_set_head.")
+        ),
         "sam_weights": None if origin is None else {"kind": origin.kind, "sha256": origin.sha256},
     }
 
@@ -143,50 +132,3 @@ def _model(model: TrainedModel, network: nn.Module) -> dict[str, Any]:
 def _versions() -> dict[str, str]:
     found = {name: package_version(name) for name in PACKAGES}
     return {name: number for name, number in found.items() if number} | {"python": platform.python_version()}
-
-
-def _preprocessing(model: TrainedModel) -> dict[str, Any]:
-    settings = model.settings
-    statistics = model.manager.foreground_intensity_properties_per_channel
-    return {
-        "transpose_forward": list(model.plans["transpose_forward"]),
-        "transpose_backward": list(model.plans["transpose_backward"]),
-        "spacing": [float(value) for value in settings.spacing],
-        "normalization": [
-            {"scheme": scheme, "use_mask": bool(use_mask), "statistics": dict(statistics[str(channel)])}
-            for channel, (scheme, use_mask) in enumerate(
-                zip(settings.normalization_schemes, settings.use_mask_for_norm, strict=True)
-            )
-        ],
-        "resampling": {what: resampling_arguments(settings.configuration, what) for what in ("data", "probabilities")},
-    }
-
-
-def _labels(model: TrainedModel) -> dict[str, Any]:
-    if model.box:
-        names = {"background": 0, "object": 1}
-        return {
-            "names": names,
-            "regions_class_order": None,
-            "has_regions": False,
-            "outputs": model.outputs,
-            "foreground": [1],
-        }
-    manager = model.manager.get_label_manager(model.dataset_json)
-    return {
-        "names": model.dataset_json["labels"],
-        "regions_class_order": manager.regions_class_order if manager.has_regions else None,
-        "has_regions": manager.has_regions,
-        "outputs": manager.num_segmentation_heads,
-        "foreground": [int(label) for label in manager.foreground_labels],
-    }
-
-
-def _box(model: TrainedModel) -> dict[str, Any] | None:
-    if model.box is None:
-        return None
-    return {
-        "prompt": model.box.prompt,
-        "spacing": None if model.box.spacing is None else list(model.box.spacing),
-        "per_slice_normalization": model.box.per_slice_normalization,
-    }

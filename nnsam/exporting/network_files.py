@@ -135,16 +135,18 @@ class NetworkWriter:
             OSError: a file cannot be written.
         """
         branch = sam_branch(network)
+        encoder = None if branch is None else self._write_encoder(fold, branch)
+        return NetworkFiles(self._write(self.unet(fold, network)), encoder)
+
+    def unet(self, fold: str, network: nn.Module) -> Part:
+        """Returns what is written of a fold's network besides the image encoder."""
         shapes: tuple[tuple[int, ...], ...] = (self.patch_shape,)
         names: tuple[str, ...] = ("patch",)
-        if branch is None:
-            encoder = None
-        else:
-            encoder = self._write_encoder(fold, branch)
+        branch = sam_branch(network)
+        if branch is not None:
             side = branch.prepare.size // 16
             shapes, names = (*shapes, (EMBEDDING_CHANNELS, side, side)), (*names, "embedding")
-        unet = Part(f"unet_fold{fold}", UNetBranch(network, self.model.patch_size), shapes, names, "logits")
-        return NetworkFiles(self._write(unet), encoder)
+        return Part(f"unet_fold{fold}", UNetBranch(network, self.model.patch_size).eval(), shapes, names, "logits")
 
     def write_fused(self, fold: str, network: nn.Module) -> NetworkFiles:
         """Writes both parts of a fold's network as one; see :meth:`write`."""

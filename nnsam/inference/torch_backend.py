@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError
+from nnsam.nnunet.model_folder import load_trained_model
 from nnsam.prompts.box_model import BoxModelSpec
 
 if TYPE_CHECKING:
@@ -74,10 +75,11 @@ class TorchBackend:
         Raises:
             InputError: no such model, an incomplete one, or one of another trainer.
         """
-        from nnsam.nnunet.model_folder import load_networks
-
-        networks, spec, note = load_networks(Path(folder), fold, checkpoint)
-        return cls(networks, spec, device=device, precision=precision, note=note)
+        model = load_trained_model(folder, fold, checkpoint)
+        if model.box is None:
+            raise InputError(f"{folder} is a model of {model.trainer}; box prompts need one of nnSAMBoxTrainer")
+        networks = [network for _, network in model.networks()]
+        return cls(networks, model.box, device=device, precision=precision, note=model.note)
 
     def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
         """Returns the object's probability, (B, h, w) in 0..1, for (B, C + P, h, w)."""

@@ -72,9 +72,17 @@ class BoxModelSpec:
             trainer=trainer,
         )
 
+    def as_section(self) -> dict[str, Any]:
+        """Returns the section `box` of a model's description; the rest of it is in other sections."""
+        return {
+            "prompt": self.prompt,
+            "spacing": None if self.spacing is None else list(self.spacing),
+            "per_slice_normalization": self.per_slice_normalization,
+        }
+
     @classmethod
     def from_manifest(cls, manifest: Mapping[str, Any]) -> "BoxModelSpec":
-        """Reads the description of an exported box model, see :mod:`nnsam.inference.bundle`.
+        """Reads the description of an exported box model, see :mod:`nnsam.exporting.manifest`.
 
         Raises:
             InputError: the description lacks something.

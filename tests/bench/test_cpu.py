@@ -133,7 +133,7 @@ def test_content_changes_from_round_to_round(tmp_path, monkeypatch):
 
 
 def test_pytorch_comes_after_the_bundle(tmp_path, opened, processes):
-    from nnsam.bench.cpu.pytorch import random_model_folder
+    from nnsam.bench.cpu.model import random_model_folder
 
     folder = random_model_folder(tmp_path / "model", model="small")
     [row] = measure_rows(tmp_path / "bundle", ROWS[:1], ["f32"], 1, pytorch=folder)
@@ -150,8 +150,7 @@ def test_pytorch_comes_after_the_bundle(tmp_path, opened, processes):
 def test_the_random_model_folder_is_the_random_network(tmp_path):
     import torch
 
-    from nnsam.bench.cpu.model import random_network
-    from nnsam.bench.cpu.pytorch import random_model_folder
+    from nnsam.bench.cpu.model import random_model_folder, random_network
 
     backend = BoxPredictor.from_folder(random_model_folder(tmp_path / "model", model="small")).backend
     assert backend.spec.image_channels == 3

@@ -238,3 +238,10 @@ def test_a_missing_onnx_is_told_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(SetupError, match="pip install onnx"):
         export_model(tmp_path / "none", tmp_path / "bundle", onnx=True)
+
+
+def test_a_baseline_on_the_embedding_alone_is_refused(tmp_path):
+    folder = write_model_folder(tmp_path / "model")
+    edit(folder / "fold_0" / "checkpoint_final.pth", trainer_name="nnSAMAutoSAMTrainer_sam256")
+    with pytest.raises(InputError, match="a baseline for comparisons"):
+        export_model(folder, tmp_path / "bundle")

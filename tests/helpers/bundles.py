@@ -1,20 +1,20 @@
-"""Tiny real bundles, written without :mod:`nnsam.exporting`: random networks in the layout that the runtime reads."""
+"""Tiny real bundles: random networks, described and written by :mod:`nnsam.exporting`, compared with nothing."""
 
-import warnings
 from pathlib import Path
 
-import openvino
 import torch
-from openvino.frontend import FrontEndManager
-from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import nn
 
-from helpers.plans import PLAIN, architecture, dataset_json
+from helpers.plans import PLAIN, architecture, dataset_json, make_plans
+from nnsam.exporting.conversion import save, to_openvino
+from nnsam.exporting.manifest import complete, describe_network
+from nnsam.exporting.network_files import NetworkWriter
 from nnsam.inference.bundle import Bundle, write_manifest
 from nnsam.networks import BoxUNet, FusedUNet, SAMBranch
 from nnsam.networks.build import build_unet
 from nnsam.networks.legacy import LegacyInput
-from nnsam.networks.openvino_encoder import to_openvino
+from nnsam.nnunet.description import describe
+from nnsam.nnunet.model_folder import CHECKPOINT, TrainedModel
 from nnsam.prompts.encoding import ENCODINGS
 
 SAM_SIZE = 64
@@ -41,56 +41,19 @@ class LegacyBranch(SAMBranch):
         return LegacyInput(size)
 
 
-class _Tail(nn.Module):
-    """Everything but the SAM branch."""
-
-    def __init__(self, network, factor=1.0):
+class _Scaled(nn.Module):
+    def __init__(self, module, factor):
         super().__init__()
-        self.network, self.factor = network, factor
+        self.module, self.factor = module, factor
 
     def forward(self, patch, embedding=None):
-        skips = list(self.network.encoder(patch))
-        if embedding is not None:
-            skips = self.network.fuse(skips, embedding)
-        return self.network._decode(skips)[0][0] * self.factor
-
-
-class _Embed(nn.Module):
-    def __init__(self, network):
-        super().__init__()
-        self.branch = network.sam
-
-    def forward(self, picture):
-        return self.branch.embed(picture)
-
-
-class _Fused(nn.Module):
-    def __init__(self, network):
-        super().__init__()
-        self.embed, self.tail = _Embed(network), _Tail(network)
-
-    def forward(self, patch, picture):
-        return self.tail(patch, self.embed(picture))
+        return self.module(patch, embedding) * self.factor
 
 
 def save_ir(module, path, **examples):
     """Converts a module to an IR file with named inputs and a dynamic batch."""
-    module.eval()
-    if len(examples) == 1:
-        model = to_openvino(module, *examples.values())
-    else:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            decoder = TorchScriptPythonDecoder(module, example_input=tuple(examples.values()))
-            front_end = FrontEndManager().load_by_framework("pytorch")
-            model = front_end.convert(front_end.load(decoder))
-    shapes = {}
-    for port, (name, example) in zip(model.inputs, examples.items(), strict=True):
-        port.get_tensor().set_names({name})
-        port.get_node().set_friendly_name(name)
-        shapes[port] = [-1, *example.shape[1:]]
-    model.reshape(shapes)
-    openvino.save_model(model, str(path), compress_to_fp16=False)
+    shapes = [example.shape[1:] for example in examples.values()]
+    save(to_openvino(module.eval(), shapes, list(examples), "output"), path)
 
 
 def tiny_network(
@@ -140,9 +103,8 @@ def write_automatic(
     options = {"dimensions": dimensions, "channels": channels, "outputs": outputs, "sam": sam, "legacy": legacy}
     options["sam_size"] = sam_size
     networks = [tiny_network(**options, seed=seed) for seed in range(len(folds))]
-    manifest = _manifest("automatic", networks[0], folds, patch_size, channels, outputs, mirror, auto)
-    manifest["networks"] = write_networks(folder, networks, folds, patch_size, channels, channels, fused, int8)
-    return _finish(folder, manifest, sections, networks)
+    model = _model("nnSAMTrainer", folds, patch_size, channels, outputs - 1, mirror)
+    return _write(folder, model, networks, fused, int8, auto, sections)
 
 
 def write_box(
@@ -164,101 +126,58 @@ def write_box(
     networks = [
         tiny_network(channels=channels, outputs=2, sam=sam, prompt=prompt, seed=seed) for seed in range(len(folds))
     ]
-    manifest = _manifest("box", networks[0], folds, patch_size, channels, 2, True, auto)
-    manifest["box"] = {
-        "prompt": prompt,
-        "spacing": spacing,
-        "per_slice_normalization": per_slice_normalization,
-    }
-    inputs = channels + ENCODINGS[prompt]
-    manifest["networks"] = write_networks(folder, networks, folds, patch_size, inputs, channels, fused, int8)
-    return _finish(folder, manifest, sections, networks)
+    model = _model("nnSAMBoxTrainer", folds, patch_size, channels, 1, True, {"prompt": prompt})
+    box = {"spacing": spacing, "per_slice_normalization": per_slice_normalization}
+    return _write(folder, model, networks, fused, int8, auto, {"box": box, **(sections or {})})
 
 
-def write_networks(folder, networks, folds, patch_size, inputs, channels, fused, int8):
-    """Writes the IR files; returns the manifest's section."""
+def _model(trainer, folds, patch_size, channels, classes, mirror, box=None):
+    """What the model folder of such networks would say."""
+    dimensions = len(patch_size)
+    plans, dataset = make_plans(), dataset_json(classes, channels)
+    configuration = plans["configurations"]["2d"]
+    configuration.update(
+        patch_size=list(patch_size),
+        spacing=[1.0] * dimensions,
+        normalization_schemes=["ZScoreNormalization"] * channels,
+        use_mask_for_norm=[False] * channels,
+        resampling_fn_data_kwargs={"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None},
+    )
+    if box:
+        configuration["nnsam_box"] = box
+    if dimensions == 3:
+        plans["image_reader_writer"], dataset["file_ending"] = "SimpleITKIO", ".nii.gz"
+    name = "2d" if dimensions == 2 else "3d_fullres"
+    plans["configurations"] = {name: configuration}
+    statistics = plans["foreground_intensity_properties_per_channel"]["0"]
+    plans["foreground_intensity_properties_per_channel"] = {str(index): statistics for index in range(channels)}
+    axes = tuple(range(dimensions)) if mirror else None
+    return TrainedModel(Path("toy"), CHECKPOINT, tuple(folds), trainer, name, plans, dataset, axes)
+
+
+def _write(folder, model, networks, fused, int8, auto, sections):
     folder.mkdir(parents=True, exist_ok=True)
-    patch, sam = torch.zeros(2, inputs, *patch_size), networks[0].sam
-    # As many channels as the SAM branch's preparation makes.
-    encoder, examples = None, {"patch": patch}
-    if sam is not None:
-        size = sam.prepare.size
-        picture = torch.zeros_like(sam.prepare.picture(torch.zeros(2, channels, *patch_size)))
-        save_ir(_Embed(networks[0]), folder / "image_encoder.xml", picture=picture)
-        examples["embedding"] = torch.zeros(2, 256, size // 16, size // 16)
-        kind = "legacy" if isinstance(sam, LegacyBranch) else "robust"
-        encoder = {"file": "image_encoder.xml", "int8": None, "size": size, "input": kind}
-        encoder["channels"] = picture.shape[1]
+    writer = NetworkWriter(model, folder)
     entries = []
-    for fold, network in zip(folds, networks, strict=True):
-        entry = {"fold": fold, "unet": f"unet_fold{fold}.xml", "int8": None, "fused": None}
-        save_ir(_Tail(network), folder / entry["unet"], **examples)
+    for fold, network in zip(model.folds, networks, strict=True):
+        entry = {"fold": fold, "unet": writer.write(fold, network).unet.name, "int8": None, "fused": None}
+        if fused:
+            entry["fused"] = writer.write_fused(fold, network).unet.name
         if int8:
             entry["int8"] = f"unet_fold{fold}_int8.xml"
-            save_ir(_Tail(network, INT8_FACTOR), folder / entry["int8"], **examples)
-        if fused:
-            entry["fused"] = f"fused_fold{fold}.xml"
-            save_ir(_Fused(network), folder / entry["fused"], patch=patch, picture=picture)
+            part = writer.unet(fold, network)
+            save(
+                to_openvino(_Scaled(part.module, INT8_FACTOR).eval(), part.shapes, part.inputs, part.output),
+                folder / entry["int8"],
+            )
         entries.append(entry)
-    return {"image_encoder": encoder, "folds": entries}
-
-
-def _manifest(kind, network, folds, patch_size, channels, outputs, mirror, auto):
-    dataset = dataset_json(classes=outputs - 1, channels=channels)
-    dimensions = len(patch_size)
-    resampling = {"function": "resample_data_or_seg_to_shape", "order_z": 0, "force_separate_z": None}
-    statistics = {"mean": 100.0, "std": 50.0, "percentile_00_5": 0.0, "percentile_99_5": 255.0}
-    scheme = {"scheme": "ZScoreNormalization", "use_mask": False, "statistics": statistics}
-    return {
-        "kind": kind,
-        "model": {
-            "trainer": "nnSAMBoxTrainer" if kind == "box" else "nnSAMTrainer",
-            "plans": "nnUNetPlans",
-            "configuration": "2d" if dimensions == 2 else "3d_fullres",
-            "dataset": "Dataset901_Toy",
-            "folds": list(folds),
-            "checkpoint": "checkpoint_final.pth",
-            "parameters": sum(parameter.numel() for parameter in network.parameters()),
-            "sam_weights": None if network.sam is None else {"kind": "random", "sha256": "0" * 64},
-        },
-        "created": "2026-01-01T00:00:00+00:00",
-        "versions": {"nnsam": "0", "openvino": openvino.__version__},
-        "input": {
-            "channel_names": dataset["channel_names"],
-            "channels": channels,
-            "file_ending": ".png" if dimensions == 2 else ".nii.gz",
-            "reader": "NaturalImage2DIO" if dimensions == 2 else "SimpleITKIO",
-            "dimensions": dimensions,
-        },
-        "preprocessing": {
-            "transpose_forward": [0, 1, 2],
-            "transpose_backward": [0, 1, 2],
-            "spacing": [1.0] * dimensions,
-            "normalization": [scheme] * channels,
-            "resampling": {"data": {**resampling, "order": 3}, "probabilities": {**resampling, "order": 1}},
-        },
-        "tiling": {
-            "patch_size": list(patch_size),
-            "step": 0.5,
-            "gaussian_sigma": 0.125,
-            "mirror_axes": list(range(dimensions)) if mirror else None,
-        },
-        "labels": {
-            "names": dataset["labels"],
-            "regions_class_order": None,
-            "has_regions": False,
-            "outputs": outputs,
-            "foreground": list(range(1, outputs)),
-        },
-        "box": None,
-        "networks": {},
-        "precision": {"auto": auto, "reason": "made for a test", "candidates": {}},
-        "parity": {"max_difference": 0.0, "mean_difference": 0.0, "tolerance": 1e-3, "images": 0},
-        "dataset_json": dataset | {"file_ending": ".png" if dimensions == 2 else ".nii.gz"},
-    }
-
-
-def _finish(folder: Path, manifest, sections, networks):
+    manifest = complete(
+        describe(model),
+        describe_network(networks[0]),
+        networks={"image_encoder": writer.encoder, "folds": entries},
+        precision={"auto": auto, "reason": "made for a test", "candidates": {}},
+        parity={"max_difference": 0.0, "mean_difference": 0.0, "tolerance": 1e-3, "images": 0},
+    )
     for name, values in (sections or {}).items():
         manifest[name] = {**manifest[name], **values} if isinstance(values, dict) and manifest[name] else values
     write_manifest(folder, manifest)

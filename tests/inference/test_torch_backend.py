@@ -128,7 +128,7 @@ def test_weights_of_another_architecture_are_refused(model):
     plans = box_plans()
     plans["configurations"]["2d"]["architecture"]["arch_kwargs"]["features_per_stage"][0] = 8
     (model / "plans.json").write_text(json.dumps(plans))
-    with pytest.raises(InputError, match="does not fit its plans"):
+    with pytest.raises(InputError, match=r"does not fit plans\.json"):
         TorchBackend.from_folder(model)
 
 

@@ -9,8 +9,10 @@ from helpers.model_folders import REGIONS, edit, write_model_folder
 from helpers.plans import make_plans
 
 from nnsam.errors import InputError
-from nnsam.exporting.manifest import describe
-from nnsam.nnunet.model_folder import RESAMPLING_DEFAULTS, load_trained_model, resampling_arguments
+from nnsam.exporting.manifest import describe_network
+from nnsam.inference.automatic.preprocessing import SCHEMES
+from nnsam.nnunet.description import NORMALIZATIONS, RESAMPLING_DEFAULTS, describe, resampling_arguments
+from nnsam.nnunet.model_folder import load_trained_model
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +57,10 @@ def test_what_a_bundle_cannot_express_is_refused(model, tmp_path, settings, word
     (folder / "plans.json").write_text(json.dumps(plans))
     if words is None:
         with pytest.raises(InputError, match="incomplete or damaged"):
-            load_trained_model(folder)
+            describe(load_trained_model(folder))
     else:
         with pytest.raises(InputError, match=words):
-            load_trained_model(folder)
+            describe(load_trained_model(folder))
 
 
 @pytest.mark.parametrize("key", ["label_manager", "image_reader_writer"])
@@ -66,8 +68,8 @@ def test_other_managers_and_readers_are_refused(model, tmp_path, key):
     shutil.copytree(model, tmp_path / "model")
     path = tmp_path / "model" / "plans.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), key: "Mine"}))
-    with pytest.raises(InputError, match="Mine, which export does not support"):
-        load_trained_model(tmp_path / "model")
+    with pytest.raises(InputError, match="Mine, which nnsam can neither export nor predict"):
+        describe(load_trained_model(tmp_path / "model"))
 
 
 def test_damaged_folders_are_told(model, tmp_path):
@@ -101,9 +103,9 @@ def test_the_manifest_describes_the_plans(tmp_path):
     folder = write_model_folder(tmp_path / "m", configuration="3d_fullres", plans=plans, labels=REGIONS, axes=(0, 1, 2))
     model = load_trained_model(folder)
     network = dict(model.networks())["0"]
-    manifest = describe(model, network)
+    manifest = describe(model)
     assert manifest["kind"] == "automatic"
-    assert manifest["model"]["parameters"] == sum(parameter.numel() for parameter in network.parameters())
+    assert describe_network(network)["parameters"] == sum(parameter.numel() for parameter in network.parameters())
     assert manifest["model"]["configuration"] == "3d_fullres"
     assert manifest["input"] == {
         "channel_names": {"0": "channel 0"},
@@ -151,6 +153,10 @@ def test_defaults_of_the_resampling_are_nnunets():
         resampling_arguments(settings, "data")
 
 
+def test_the_normalisations_are_those_of_inference():
+    assert set(NORMALIZATIONS) == set(SCHEMES)
+
+
 def test_level_set_heads_do_not_count(tmp_path):
     folder = write_model_folder(tmp_path / "model", trainer="nnSAMLevelSetOnlyTrainer")
     model = load_trained_model(folder)
@@ -158,11 +164,4 @@ def test_level_set_heads_do_not_count(tmp_path):
     head = sum(parameter.numel() for parameter in network.level_set_head.parameters())
     total = sum(parameter.numel() for parameter in network.parameters())
     assert head > 0
-    assert describe(model, network)["model"]["parameters"] == total - head
-
-
-def test_a_baseline_on_the_embedding_alone_is_refused(tmp_path):
-    folder = write_model_folder(tmp_path / "model")
-    edit(folder / "fold_0" / "checkpoint_final.pth", trainer_name="nnSAMAutoSAMTrainer_sam256")
-    with pytest.raises(InputError, match="a baseline for comparisons"):
-        load_trained_model(folder)
+    assert describe_network(network)["parameters"] == total - head

@@ -1,15 +1,15 @@
-"""The published box network with random weights, as PyTorch module and as bundle: it costs what a trained one does."""
+"""The published box network with random weights, which costs what a trained one does: module, bundle, model folder."""
 
+import json
 import warnings
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nnsam.inference.bundle import Bundle, write_manifest
-from nnsam.support.machine import PACKAGES, package_version
+from nnsam.nnunet.model_folder import CHECKPOINT, TrainedModel
 from nnsam.support.openvino import import_openvino
 
 if TYPE_CHECKING:
@@ -65,30 +65,54 @@ def random_bundle(
     Raises:
         SetupError: `int8` without NNCF.
     """
-    from nnsam.exporting.conversion import UNetBranch, save, to_openvino
-    from nnsam.networks.box_unet import MODELS
-    from nnsam.networks.mobile_sam import EMBEDDING_CHANNELS, STRIDE
-    from nnsam.networks.sam_branch import ImageEncoder
+    from nnsam.exporting.manifest import complete, describe_network
+    from nnsam.exporting.network_files import NetworkWriter
+    from nnsam.nnunet.description import describe
 
     folder.mkdir(parents=True, exist_ok=True)
     network = random_network(model, hybrid, sam_size)
-    patch_size = MODELS[model][2]
-    inputs: dict[str, tuple[int, ...]] = {"patch": (CHANNELS + network.prompt_channels, *patch_size)}
-    encoder = None
-    if network.sam is not None:
-        inputs["embedding"] = (EMBEDDING_CHANNELS, sam_size // STRIDE, sam_size // STRIDE)
-        encoder = {"file": "image_encoder.xml", "int8": None, "size": sam_size, "input": "robust", "channels": CHANNELS}
-        picture = (CHANNELS, sam_size, sam_size)
-        save(to_openvino(ImageEncoder(network.sam), [picture], ["picture"], "embedding"), folder / "image_encoder.xml")
-    fold: dict[str, Any] = {"fold": "0", "unet": "unet_fold0.xml", "int8": None, "fused": None}
-    unet = UNetBranch(network, patch_size).eval()
-    save(to_openvino(unet, list(inputs.values()), list(inputs), "logits"), folder / fold["unet"])
+    trained = _trained(folder, model, "nnSAMBoxHybridTrainer" if hybrid else "nnSAMBoxTrainer")
+    writer = NetworkWriter(trained, folder)
+    fold: dict[str, Any] = {"fold": "0", "unet": writer.write("0", network).unet.name, "int8": None, "fused": None}
     if int8:
         fold["int8"] = "unet_fold0_int8.xml"
-        quantize_on_noise(folder / fold["unet"], folder / fold["int8"], list(inputs.values()))
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    networks = {"image_encoder": encoder, "folds": [fold]}
-    return write_manifest(folder, _manifest(patch_size, parameters, networks, network.sam))
+        quantize_on_noise(folder / fold["unet"], folder / fold["int8"], writer.unet("0", network).shapes)
+    manifest = complete(
+        describe(trained),
+        describe_network(network),
+        networks={"image_encoder": writer.encoder, "folds": [fold]},
+        precision={"auto": "f32", "reason": "random weights: nothing to choose by", "candidates": {}},
+        parity=None,
+    )
+    return write_manifest(folder, manifest)
+
+
+def random_model_folder(folder: Path, model: str = "full") -> Path:
+    """Writes :func:`random_network` with plans, data set and checkpoint as training leaves them.
+
+    Args:
+        folder: to write into; made if absent.
+        model: see :func:`random_network`.
+
+    Returns:
+        The folder.
+    """
+    import torch
+
+    trained = _trained(folder, model)
+    fold = folder / "fold_0"
+    fold.mkdir(parents=True)
+    (folder / "plans.json").write_text(json.dumps(trained.plans))
+    (folder / "dataset.json").write_text(json.dumps(trained.dataset_json))
+    arguments = {"plans": trained.plans, "configuration": "2d", "fold": 0, "dataset_json": trained.dataset_json}
+    checkpoint = {
+        "network_weights": random_network(model).state_dict(),
+        "trainer_name": trained.trainer,
+        "init_args": arguments,
+        "inference_allowed_mirroring_axes": trained.mirror_axes,
+    }
+    torch.save(checkpoint, fold / trained.checkpoint)
+    return folder
 
 
 def quantize_on_noise(source: Path, target: Path, shapes: Sequence[tuple[int, ...]]) -> None:
@@ -126,54 +150,49 @@ def random_encoder(path: Path, size: int) -> "torch.nn.Module":
     return module
 
 
-def _manifest(patch_size: tuple[int, int], parameters: int, networks: dict, sam: Any) -> dict[str, Any]:
-    resampling = {"function": "resample_data_or_seg_to_shape", "order_z": 0, "force_separate_z": None}
-    dataset = {
-        "channel_names": {str(index): name for index, name in enumerate("RGB")},
+def _trained(folder: Path, model: str, trainer: str = "nnSAMBoxTrainer") -> TrainedModel:
+    """What training would leave of such a network."""
+    return TrainedModel(folder, CHECKPOINT, ("0",), trainer, "2d", _plans(model), _dataset(), mirror_axes=(0, 1))
+
+
+def _dataset() -> dict[str, Any]:
+    return {
+        "channel_names": {str(index): "RGB"[index] for index in range(CHANNELS)},
         "labels": {"background": 0, "object": 1},
         "numTraining": 0,
         "file_ending": ".png",
     }
-    weights = None if sam is None else {"kind": "random", "sha256": sam.provenance.sha256}
+
+
+def _plans(model: str) -> dict[str, Any]:
+    from nnsam.networks.box_unet import MODELS, box_architecture
+
+    resampling = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
+    patch_size = list(MODELS[model][2])
+    configuration = {
+        "data_identifier": "nnUNetPlans_2d",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": 2,
+        "patch_size": patch_size,
+        "median_image_size_in_voxels": patch_size,
+        "spacing": [1.0, 1.0],
+        "normalization_schemes": ["ZScoreNormalization"] * CHANNELS,
+        "use_mask_for_norm": [False] * CHANNELS,
+        **{f"resampling_fn_{what}": "resample_data_or_seg_to_shape" for what in ("data", "seg", "probabilities")},
+        **{f"resampling_fn_{what}_kwargs": resampling for what in ("data", "seg", "probabilities")},
+        "architecture": box_architecture(model),
+        "nnsam_box": {"model": model, "prompt": "binary"},
+    }
     return {
-        "kind": "box",
-        "model": {
-            "trainer": "nnSAMBoxTrainer" if sam is None else "nnSAMBoxHybridTrainer",
-            "plans": "nnSAMBoxPlans",
-            "configuration": "2d",
-            "dataset": "none: random weights",
-            "folds": ["0"],
-            "checkpoint": "none: random weights",
-            "parameters": parameters,
-            "sam_weights": weights,
-        },
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "versions": {name: package_version(name) for name in PACKAGES},
-        "input": {
-            "channel_names": dataset["channel_names"],
-            "channels": CHANNELS,
-            "file_ending": ".png",
-            "reader": "NaturalImage2DIO",
-            "dimensions": 2,
-        },
-        "preprocessing": {
-            "transpose_forward": [0, 1, 2],
-            "transpose_backward": [0, 1, 2],
-            "spacing": [1.0, 1.0],
-            "normalization": [{"scheme": "ZScoreNormalization", "use_mask": False, "statistics": {}}] * CHANNELS,
-            "resampling": {"data": {**resampling, "order": 3}, "probabilities": {**resampling, "order": 1}},
-        },
-        "tiling": {"patch_size": list(patch_size), "step": 0.5, "gaussian_sigma": 0.125, "mirror_axes": [0, 1]},
-        "labels": {
-            "names": dataset["labels"],
-            "regions_class_order": None,
-            "has_regions": False,
-            "outputs": 2,
-            "foreground": [1],
-        },
-        "box": {"prompt": "binary", "spacing": None, "per_slice_normalization": True},
-        "networks": networks,
-        "precision": {"auto": "f32", "reason": "random weights: nothing to choose by", "candidates": {}},
-        "parity": None,
-        "dataset_json": dataset,
+        "dataset_name": "none: random weights",
+        "plans_name": "nnSAMBoxPlans",
+        "original_median_spacing_after_transp": [999.0, 1.0, 1.0],
+        "original_median_shape_after_transp": [1, *patch_size],
+        "image_reader_writer": "NaturalImage2DIO",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "configurations": {"2d": configuration},
+        "experiment_planner_used": "BoxPlanner",
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {str(index): {} for index in range(CHANNELS)},
     }

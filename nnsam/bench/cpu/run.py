@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnsam.bench.cpu.cases import measure_rows
-from nnsam.bench.cpu.model import random_bundle
-from nnsam.bench.cpu.pytorch import random_model_folder
+from nnsam.bench.cpu.model import random_bundle, random_model_folder
 from nnsam.bench.cpu.ratios import (
     BOX_NETWORK,
     BOX_ZOOM,
