@@ -31,7 +31,7 @@ import numpy as np
 
 from nnsam.errors import InputError, NnsamError
 from nnsam.inference.folders.segment import plan_tasks, segment_case
-from nnsam.io.inputs import find_input_files
+from nnsam.io.finding import find_images
 from nnsam.prompts.box_files import open_box_source
 from nnsam.runtime import BoxPredictor, Bundle, Predictor
 
@@ -81,7 +81,7 @@ class Model:
         if not prompts:
             raise InputError("this model needs at least one box: /segment?box=x0,y0,x1,y1")
         # The same files as `nnsam segment` would read and write.
-        (task,) = plan_tasks(find_input_files(file), file.parent / "labels", into_folder=True)
+        (task,) = plan_tasks(find_images(file), file.parent / "labels", into_folder=True)
         result = segment_case(self.predictor, task, open_box_source(prompts), "zoom")
         found = {"boxes": result.boxes, "labels": result.labels, "scores": result.scores}
         return task.output.read_bytes(), {"areas": dict(zip(result.labels, result.areas, strict=True)), **found}

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from nnsam.inference.bundle import Bundle
     from nnsam.inference.folders.predict import CaseOutcome, FolderReport, RunOptions
-    from nnsam.io.cases import Case
+    from nnsam.io.finding import Case
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -285,8 +285,9 @@ class _Task:
 def _plan(args: argparse.Namespace) -> _Task:
     """Says what is wrong with files and options before networks are loaded."""
     from nnsam.inference.bundle import Bundle, choose_precision
-    from nnsam.inference.folders.predict import RunOptions, check_outputs, output_files
-    from nnsam.io.cases import find_cases
+    from nnsam.inference.folders.predict import RunOptions, output_files
+    from nnsam.io.finding import find_cases
+    from nnsam.io.formats import check_outputs
 
     bundle = Bundle.open(args.bundle, "automatic")
     manifest = bundle.manifest
@@ -303,7 +304,8 @@ def _plan(args: argparse.Namespace) -> _Task:
     )
     file = _output_file(args, ending)
     if file is not None:
-        check_outputs(output_files(file, ending, options), cases)
+        written = [(cases[0].name, path) for path in output_files(file, ending, options)]
+        check_outputs(written, [image for case in cases for image in case.files])
     return _Task(bundle, cases, options, note or chosen, file)
 
 

@@ -124,11 +124,11 @@ def _show_warning(message, category, filename, lineno, file=None, line=None) -> 
 
 def _run(args: argparse.Namespace) -> int:
     from nnsam.inference.folders.segment import SegmentReport, plan_tasks, segment_case, segment_files
-    from nnsam.io.inputs import find_input_files
+    from nnsam.io.finding import find_images
     from nnsam.prompts.box_files import open_box_source
     from nnsam.support.files import atomic_file
 
-    inputs = find_input_files(args.input)
+    inputs = find_images(args.input)
     is_folder = Path(args.input).is_dir() and inputs[0].path != Path(args.input)
     tasks = plan_tasks(
         inputs,

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from nnsam.errors import InputError
+from nnsam.io.finding import image_name, visible
+from nnsam.io.formats import NPZ_ENDING
 from nnsam.io.npz import NpzCase, read_npz_case
-from nnsam.io.writing import write_nifti, write_png
-from nnsam.nnunet.raw_dataset import check_dataset_folder_name, image_name, write_dataset_json
+from nnsam.io.writing import write_image, write_labels
+from nnsam.nnunet.raw_dataset import check_dataset_folder_name, write_dataset_json
 from nnsam.support.files import atomic_folder
 
 SPLITS = ("train", "val", "test")
@@ -110,7 +112,7 @@ def find_npz_files(source: Path, splits: Sequence[str] | None) -> list[tuple[str
     if missing:
         raise InputError(f"{source} has no folder {' and '.join(missing)}.")
     chosen = [split for split in SPLITS if (split in splits if splits else (source / split).is_dir())]
-    files = [(split, path) for split in chosen for path in sorted((source / split).glob("*.npz"))]
+    files = [(split, path) for split in chosen for path in visible(source / split) if path.suffix == NPZ_ENDING]
     if not files:
         where = ", ".join(chosen) or "train, val or test, which must be subfolders"
         raise InputError(f"{source} holds no npz files in {where}.")
@@ -130,11 +132,11 @@ def _survey(files: list[tuple[str, Path]]) -> _Survey:
     needs_nifti = False
     for _, path in files:
         case = read_npz_case(path)
-        if case.labels.ndim == 3 and case.spacing_xyz is None:
+        if case.labels.ndim == 3 and case.image.spacing is None:
             raise InputError(f"{path} is a volume without the key spacing, whose slices nnU-Net cannot scale.")
-        kinds.setdefault((case.labels.ndim, case.channels), path)
+        kinds.setdefault((case.labels.ndim, case.image.channels), path)
         values.update(np.unique(case.labels).tolist())
-        needs_nifti |= case.image.dtype != np.uint8 or case.spacing_xyz is not None
+        needs_nifti |= case.image.pixels.dtype != np.uint8 or case.image.spacing is not None
     if len(kinds) > 1:
         (first, first_path), (second, second_path) = list(kinds.items())[:2]
         raise InputError(
@@ -166,12 +168,10 @@ def _labels(found: frozenset[int], names: Mapping[int, str] | None) -> dict[str,
 def _write_case(folder: Path, part: str, case: NpzCase, survey: _Survey) -> None:
     images, labels_file = folder / f"images{part}", folder / f"labels{part}" / f"{case.name}{survey.file_ending}"
     labels = case.labels.astype(np.uint8 if max(survey.values) < 256 else np.uint16)
-    if survey.file_ending == ".png":
-        write_png(images / image_name(case.name, ".png"), case.image)
-        write_png(labels_file, labels)
+    write_labels(labels_file, case.image.with_pixels(labels))
+    if survey.channels == 1 or survey.file_ending == ".png":
+        write_image(images / image_name(case.name, survey.file_ending), case.image)
         return
-    spacing = case.spacing_xyz or (1.0,) * case.labels.ndim
-    write_nifti(labels_file, labels, spacing)
     for channel in range(survey.channels):
-        image = case.image[..., channel] if survey.channels == 3 else case.image
-        write_nifti(images / image_name(case.name, survey.file_ending, channel), image, spacing)
+        image = case.image.with_pixels(case.image.pixels[..., channel])
+        write_image(images / image_name(case.name, survey.file_ending, channel), image)

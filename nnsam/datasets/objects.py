@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from nnsam.datasets.challenge import find_npz_files
 from nnsam.datasets.patients import fixed_fold, patient_folds, patient_ids
 from nnsam.errors import InputError
+from nnsam.io.finding import image_name
 from nnsam.io.image import to_eight_bit, to_rgb
 from nnsam.io.npz import NpzCase, read_npz_case
 from nnsam.io.writing import write_png
-from nnsam.nnunet.raw_dataset import check_dataset_folder_name, image_name, write_dataset_json
+from nnsam.nnunet.raw_dataset import check_dataset_folder_name, write_dataset_json
 from nnsam.support.files import atomic_folder
 
 MAX_VALUE = 255  # label pictures have 8 bits
@@ -166,14 +167,15 @@ def convert_prompt_dataset(
 
     Every case becomes an RGB PNG `<set>__<case>`, grey repeated; volumes are sliced along their first axis as
     `<set>__<case>_z012`. Pictures and slices without objects are left out. 8-bit intensities stay as they are, others
-    are clipped to the 0.5th and 99.5th percentile of the image or volume (`eight_bit.to_eight_bit`).
+    are clipped to the 0.5th and 99.5th percentile of the image or volume (`nnsam.io.image.to_eight_bit`).
 
     Labels have one numbering for all sets. Where a case has `inst`, its instances become instance_1..k, coloured such
     that no two of one colour touch; elsewhere the classes of `gts` stay and are called object_1..m, with m the
     highest class over all cases without `inst`.
 
-    splits_final.json holds folds that never part a patient (`patients.patient_ids`), or, if `splits` names val beside
-    train, the one fold that validates on the patients of val. With one patient only, it is not written.
+    splits_final.json holds folds that never part a patient (`nnsam.datasets.patients.patient_ids`), or, if `splits`
+    names val beside train, the one fold that validates on the patients of val. With one patient only, it is not
+    written.
 
     Args:
         sources: folders with the subfolders train, val, test; the folder's name is the set's.
@@ -269,7 +271,7 @@ def _pictures(source: _Source, classes: int) -> Iterator[tuple[str, NDArray[np.u
     """(identifier, (H, W, 3), (H, W)) of a case's picture, or of each slice; only those with objects."""
     case = _read(source)
     objects = case.labels if case.instances is None else case.instances
-    image = to_eight_bit(case.image)
+    image = to_eight_bit(case.image.pixels)
     is_volume = objects.ndim == 3
     slices = zip(image, objects, strict=True) if is_volume else iter([(image, objects)])
     for index, (picture, found) in enumerate(slices):
@@ -280,7 +282,7 @@ def _pictures(source: _Source, classes: int) -> Iterator[tuple[str, NDArray[np.u
             else:
                 labels = instance_labels(found, classes)
             suffix = f"_z{index:03d}" if is_volume else ""
-            yield source.identifier + suffix, to_rgb(picture, case.channels == 3), labels
+            yield source.identifier + suffix, to_rgb(picture, case.image.channels == 3), labels
 
 
 def _write_folds(folder: Path, pictures: dict[str, _Source], patients: dict[str, str]) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from nnsam.errors import InputError
+from nnsam.io.finding import group_channels, visible
 
 FOLDS = 5  # as many as nnU-Net makes
 
@@ -158,8 +159,7 @@ def _cases(folder: Path) -> list[str]:
         raise InputError(f"{folder} holds no dataset.json; give the folder of a raw nnU-Net data set.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder / 'dataset.json'} cannot be read ({error!r}); write it again.") from error
-    parts = [{path.name for path in (folder / part).glob(f"*_[0-9][0-9][0-9][0-9]{ending}")} for part in _PARTS]
-    training, test = ({name[: -len(ending) - 5] for name in names} for names in parts)
+    training, test = (set(group_channels(visible(folder / part), ending)[0]) for part in _PARTS)
     if training & test:
         raise InputError(
             f"{folder} holds the case {min(training & test)} in imagesTr and in imagesTs; give each its own name."

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from nnsam.errors import InputError
+from nnsam.io.finding import image_name
 from nnsam.io.writing import write_png
-from nnsam.nnunet.raw_dataset import LabelNames, check_dataset_folder_name, image_name, write_dataset_json
+from nnsam.nnunet.raw_dataset import LabelNames, check_dataset_folder_name, write_dataset_json
 from nnsam.support.files import atomic_folder
 
 STRUCTURES = {"LV": 1, "RV": 2, "LA": 3, "RA": 4, "Myo": 5}

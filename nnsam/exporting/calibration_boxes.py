@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from nnsam.inference.box.image import Plane, PreparedImage
 from nnsam.inference.box.prediction import Request
 from nnsam.inference.box.zoom import zoom_probabilities
-from nnsam.io.image import InputImage
-from nnsam.io.inputs import InputFile, find_input_files
+from nnsam.io.finding import InputFile, find_images
+from nnsam.io.image import Image
 from nnsam.io.npz import load_arrays
+from nnsam.io.reading import read_image
 from nnsam.prompts.box_model import BoxModelSpec
 from nnsam.prompts.convention import check_boxes
 from nnsam.prompts.sampling import MIN_PIXELS, BoxJitter, components
@@ -123,18 +124,18 @@ class BoxImageCase:
                 found.append(zoomed_patch(plane, box, self.spec))
         return found
 
-    def _boxes(self, image: InputImage) -> NDArray[np.int64] | None:
+    def _boxes(self, image: Image) -> NDArray[np.int64] | None:
         if image.boxes is None or not np.asarray(image.boxes).size:
             return None
         return check_boxes(image.boxes, image.shape, f"{self.file.path}: boxes")
 
-    def _labels(self, image: InputImage) -> NDArray[np.integer] | None:
+    def _labels(self, image: Image) -> NDArray[np.integer] | None:
         if self.file.kind == "npz":
             arrays = load_arrays(self.file.path, ("inst", "gts"))
             labels = arrays.get("inst", arrays.get("gts"))
         else:
             path = _label_file(self.file)
-            labels = InputFile(path, self.file.kind, self.file.ending).read().pixels if path is not None else None
+            labels = None if path is None else read_image(path).pixels
         if labels is None or labels.size != np.prod(image.shape):
             return None
         return labels.reshape(image.shape)
@@ -151,7 +152,7 @@ def box_image_cases(source: Path, spec: BoxModelSpec) -> list[BoxImageCase]:
         InputError: no images.
     """
     folder = source / "imagesTr" if (source / "imagesTr").is_dir() else source
-    return [BoxImageCase(file, spec) for file in find_input_files(folder)]
+    return [BoxImageCase(file, spec) for file in find_images(folder)]
 
 
 def _label_file(file: InputFile) -> Path | None:
@@ -162,7 +163,7 @@ def _label_file(file: InputFile) -> Path | None:
     return path if path.is_file() else None
 
 
-def _slices(image: InputImage, boxes: NDArray[np.int64] | None, labels: NDArray[np.integer] | None) -> NDArray:
+def _slices(image: Image, boxes: NDArray[np.int64] | None, labels: NDArray[np.integer] | None) -> NDArray:
     """Numbers of the slices with objects, or else of the inner half of all; [0] for a picture."""
     if image.dimensions == 2:
         return np.zeros(1, dtype=int)

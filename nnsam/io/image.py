@@ -1,58 +1,170 @@
-"""Images of any type as 8-bit RGB pictures."""
+"""One image: pixels, where they lie in space, and what is known of the file that they came from."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from nnsam.errors import InputError
+from nnsam.errors import InputError, NnsamError
+
+Kind = Literal["picture", "tiff", "volume", "dicom", "series", "npz"]
+
+
+class Tolerance(NamedTuple):
+    """How far two numbers may lie apart: `absolute + relative * |expected|`."""
+
+    relative: float
+    absolute: float
+
+
+def agree(found: ArrayLike, expected: ArrayLike, tolerance: Tolerance) -> bool:
+    """Whether two lists of numbers have one length and differ by no more than a tolerance; nan differs from all."""
+    one, other = np.asarray(found), np.asarray(expected)
+    return one.shape == other.shape and np.allclose(one, other, rtol=tolerance.relative, atol=tolerance.absolute)
+
+
+class Tolerances(NamedTuple):
+    """How far two geometries may lie apart.
+
+    The defaults forgive what NIfTI loses by storing single precision, and what converters round: a thousandth, and a
+    hundredth of a millimetre.
+    """
+
+    spacing: Tolerance = Tolerance(1e-3, 1e-2)
+    origin: Tolerance = Tolerance(1e-3, 1e-2)
+    direction: Tolerance = Tolerance(1e-3, 1e-2)
+
+
+_ROUNDED = Tolerances()
 
 
 @dataclass(frozen=True)
-class InputImage:
-    """Pixels and what is needed to write a label map of the same geometry.
+class Geometry:
+    """Where the pixels of a file lie in space, as ITK has it: axes in the order x, y and, of volumes, z.
+
+    Positions are those of the file's format: x to the patient's left, y to the back, z to the head in DICOM and NIfTI.
+
+    Attributes:
+        spacing: distance of neighbouring pixel centres in mm, one value per axis.
+        origin: position of the centre of the first pixel in mm.
+        direction: the D x D cosines row by row; column i says where axis i points.
+    """
+
+    spacing: tuple[float, ...]
+    origin: tuple[float, ...]
+    direction: tuple[float, ...]
+
+    @property
+    def dimensions(self) -> int:
+        """D, the number of axes of the file."""
+        return len(self.spacing)
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """(D + 1, D + 1), from indices (x, y[, z], 1) to positions in mm."""
+        count = self.dimensions
+        matrix = np.eye(count + 1)
+        matrix[:count, :count] = np.reshape(self.direction, (count, count)) * self.spacing
+        matrix[:count, count] = self.origin
+        return matrix
+
+    def corners(self, size: Sequence[int]) -> NDArray[np.float64]:
+        """Positions in mm of the outermost pixel centres, (2^D, D); `size` counts the pixels along x, y[, z]."""
+        count = self.dimensions
+        steps = np.array(list(itertools.product((0, 1), repeat=count))) * (np.array(size) - 1) * self.spacing
+        return self.origin + steps @ np.reshape(self.direction, (count, count)).T
+
+    def differences(self, expected: "Geometry", tolerances: Tolerances = _ROUNDED) -> list[str]:
+        """Names of what differs from another geometry, among "spacing", "origin" and "direction"."""
+        return [
+            name
+            for name in Tolerances._fields
+            if not agree(getattr(self, name), getattr(expected, name), getattr(tolerances, name))
+        ]
+
+
+@dataclass(frozen=True)
+class Image:
+    """Pixels and all that is known of them; what is unknown is None.
+
+    A label map is an image whose pixels are labels: integers, 0 the background, without a colour axis.
 
     Attributes:
         pixels: (H, W) or (D, H, W), in colour with a last axis of 3; any real type, finite.
-        dimensions: 2 for a picture, 3 for a volume; a volume of one slice is a picture.
-        spacing: pixel size in mm in array order, (y, x) or (z, y, x); None where the file holds none.
-        geometry: SimpleITK's spacing, origin and direction of the file; empty where the file holds none.
-        file_shape: shape of a label map in the file's format, `shape` or (1, H, W) for a single slice.
-        boxes: the file's own boxes in the users' convention, unchecked; None where it has none.
+        dimensions: 2 for a picture, 3 for a volume; a volume of one slice is read as a picture.
+        spacing: pixel size in mm in array order, (y, x) or (z, y, x).
+        geometry: of the file; keeps three axes where the file is a volume of one slice.
+        kind: of the file: picture (PNG, JPEG, BMP), tiff, volume (NIfTI, NRRD, MHA), dicom (one file), series (folder)
+            or npz.
+        path: of the file, or of the folder of a DICOM series.
+        file_shape: shape that a label map has in the file's format: `shape`, or with an axis of 1 for a single slice.
+        boxes: the file's own boxes in the users' convention, unchecked.
         missing_boxes: what to tell about a file that has no boxes of its own, a clause after its name.
     """
 
     pixels: NDArray
     dimensions: int
     spacing: tuple[float, ...] | None = None
-    geometry: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    geometry: Geometry | None = None
+    kind: Kind | None = None
+    path: Path | None = None
     file_shape: tuple[int, ...] = ()
     boxes: NDArray | None = None
     missing_boxes: str = "needs boxes; give --box or --boxes"
+
+    def __post_init__(self) -> None:
+        """Takes the pixels' own shape for the file's where no other is given."""
+        if not self.file_shape:
+            object.__setattr__(self, "file_shape", self.shape)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape without the colour axis, (H, W) or (D, H, W)."""
         return self.pixels.shape[: self.dimensions]
 
+    @property
+    def channels(self) -> int:
+        """3 for colour, else 1."""
+        return 1 if self.pixels.ndim == self.dimensions else self.pixels.shape[-1]
 
-def make_input_image(
-    source: Path, pixels: NDArray, dimensions: int, *, spacing: tuple[float, ...] | None = None, **attributes
-) -> InputImage:
-    """Checks pixels and brings them into the one form that `InputImage` states.
+    @property
+    def affine(self) -> NDArray[np.float64] | None:
+        """See `Geometry.affine`; None where the file has no geometry."""
+        return None if self.geometry is None else self.geometry.affine
+
+    def with_pixels(self, pixels: NDArray) -> "Image":
+        """The same place and file with other pixels of the same shape, such as a channel or the labels."""
+        return replace(self, pixels=pixels, boxes=None)
+
+
+def make_image(
+    source: str | Path,
+    pixels: NDArray,
+    dimensions: int,
+    *,
+    kind: Kind | None = None,
+    spacing: tuple[float, ...] | None = None,
+    geometry: Geometry | None = None,
+    **attributes: Any,
+) -> Image:
+    """Checks pixels and brings them into the one form that images to be segmented have.
 
     Colour images of three equal channels become grey, boolean ones 8-bit, volumes of one slice pictures unless they
     bring boxes with a z.
 
     Args:
-        source: the file, for messages.
-        pixels: as in `InputImage`.
+        source: the file, also for messages.
+        pixels: as in `Image`.
         dimensions: number of axes of `pixels` without the colour axis.
-        spacing: as in `InputImage`, one value per axis.
-        attributes: further attributes of `InputImage`.
+        kind: as in `Image`.
+        spacing: one value per axis; that of the geometry by default.
+        geometry: as in `Image`.
+        attributes: further attributes of `Image`.
 
     Raises:
         InputError: no pixels, not real numbers, nan or infinite.
@@ -66,27 +178,87 @@ def make_input_image(
     pixels = pixels.astype(np.uint8) if pixels.dtype == bool else pixels.astype(pixels.dtype.newbyteorder("="))
     if pixels.ndim > dimensions and (pixels == pixels[..., :1]).all():
         pixels = pixels[..., 0]
+    if spacing is None and geometry is not None:
+        spacing = geometry.spacing[::-1]
     file_shape = pixels.shape[:dimensions]
     if dimensions == 3 and file_shape[0] == 1 and attributes.get("boxes") is None:
         pixels, dimensions = pixels[0], 2
         spacing = None if spacing is None else spacing[1:]
-    return InputImage(pixels, dimensions, spacing, file_shape=file_shape, **attributes)
+    return Image(pixels, dimensions, spacing, geometry, kind, Path(source), file_shape, **attributes)
+
+
+def make_labels(
+    source: str | Path,
+    values: NDArray,
+    *,
+    kind: Kind | None = None,
+    spacing: tuple[float, ...] | None = None,
+    geometry: Geometry | None = None,
+) -> Image:
+    """Checks label values and makes a label map of them.
+
+    Args:
+        source: the file, also for messages.
+        values: (H, W) or (D, H, W); whole floats and booleans become integers.
+        kind: as in `Image`.
+        spacing: one value per axis; that of the geometry by default.
+        geometry: as in `Image`.
+
+    Raises:
+        InputError: other numbers of axes, fractions, not finite, or negative.
+    """
+    if values.ndim not in (2, 3):
+        raise InputError(f"{source} has {values.ndim} dimensions; a label map has 2 or 3.")
+    if spacing is None and geometry is not None:
+        spacing = geometry.spacing[::-1]
+    return Image(_as_labels(values, source), values.ndim, spacing, geometry, kind, Path(source))
+
+
+def _as_labels(values: NDArray, source: str | Path) -> NDArray[np.integer]:
+    if values.dtype == bool:
+        return values.astype(np.uint8)
+    if not np.issubdtype(values.dtype, np.integer):
+        if not np.isfinite(values).all() or (values != np.round(values)).any():
+            raise InputError(f"{source} holds values that are no whole numbers; is it an image or a probability map?")
+        values = values.astype(np.int64)
+    if values.size and values.min() < 0:
+        raise InputError(f"{source} holds negative values, which are no labels.")
+    return values
+
+
+def without_single_slice(labels: Image) -> Image:
+    """Turns a label map of a single slice, along any axis, into 2D: it has no surface across the slice."""
+    if labels.dimensions != 3 or 1 not in labels.shape:
+        return labels
+    axis = labels.shape.index(1)
+    spacing = None if labels.spacing is None else labels.spacing[:axis] + labels.spacing[axis + 1 :]
+    return replace(labels, pixels=labels.pixels.squeeze(axis), dimensions=2, spacing=spacing)
+
+
+def reason_of(error: Exception) -> str:
+    """What an exception says on one line; of ITK's long ones the last line, which holds the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    text = lines[-1] if "ITK" in lines[0] else " ".join(lines)
+    return text.rstrip(".")
 
 
 @contextmanager
-def decoding(path: Path) -> Iterator[None]:
+def decoding(path: str | Path, sentence: str = "{path} cannot be read ({reason}).") -> Iterator[None]:
     """Turns whatever a decoder raises about a damaged file into one sentence.
 
+    Args:
+        path: the file.
+        sentence: with the places {path} and {reason}.
+
     Raises:
-        InputError: instead of any other exception; Ctrl-C passes.
+        InputError: instead of any other exception; this package's errors and Ctrl-C pass.
     """
     try:
         yield
-    except InputError:
+    except NnsamError:
         raise
     except Exception as error:  # damaged files make decoders raise anything: KeyError, struct.error, RuntimeError, ...
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        raise InputError(f"{path} cannot be read ({lines[-1].rstrip('.')}).") from error
+        raise InputError(sentence.format(path=path, reason=reason_of(error))) from error
 
 
 PERCENTILES = (0.5, 99.5)

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError
-from nnsam.io.image import InputImage, make_input_image
-from nnsam.io.labels import LabelMap, as_labels
+from nnsam.io.image import Image, make_image, make_labels
 
 
 @dataclass(frozen=True)
@@ -19,23 +18,16 @@ class NpzCase:
 
     Attributes:
         name: file name without ending.
-        image: (H, W), (D, H, W), or with a last axis of three colours; any real type.
+        image: as the file has it: (H, W), (D, H, W), or with a last axis of three colours; of any real type.
         labels: (H, W) or (D, H, W), non-negative integers.
-        spacing_xyz: pixel size in mm in the file's own order, (x, y) or (x, y, z); None where the file has none.
         instances: shape of `labels`, 0 the background, every other value one object; None where the file has none or
             was read without.
     """
 
     name: str
-    image: NDArray
+    image: Image
     labels: NDArray[np.integer]
-    spacing_xyz: tuple[float, ...] | None
     instances: NDArray[np.integer] | None = None
-
-    @property
-    def channels(self) -> int:
-        """3 for colour, else 1."""
-        return 3 if self.image.ndim > self.labels.ndim else 1
 
 
 def read_npz_case(path: Path, *, with_instances: bool = False) -> NpzCase:
@@ -52,16 +44,16 @@ def read_npz_case(path: Path, *, with_instances: bool = False) -> NpzCase:
     missing = [key for key in ("imgs", "gts") if key not in arrays]
     if missing:
         raise InputError(f"{path} lacks the key {' and '.join(missing)}.")
-    image, labels = arrays["imgs"], arrays["gts"]
-    _check_image(path, image, labels)
+    pixels, labels = arrays["imgs"], arrays["gts"]
+    _check_image(path, pixels, labels)
     instances = arrays.get("inst")
     if instances is not None and instances.shape != labels.shape:
         raise InputError(f"{path}: inst has the shape {instances.shape}, gts {labels.shape}; they must be the same.")
+    spacing = _spacing(path, arrays.get("spacing"), labels.ndim)
     return NpzCase(
         path.stem,
-        image,
+        Image(pixels, labels.ndim, spacing, kind="npz", path=path),
         _checked_labels(path, labels, "gts"),
-        checked_spacing(path, arrays.get("spacing"), labels.ndim),
         None if instances is None else _checked_labels(path, instances, "inst"),
     )
 
@@ -112,12 +104,8 @@ def _checked_labels(path: Path, labels: NDArray, key: str) -> NDArray[np.integer
     return labels
 
 
-def checked_spacing(path: Path, spacing: NDArray | None, ndim: int) -> tuple[float, ...] | None:
-    """Returns the key `spacing` of a file as `ndim` positive numbers in the file's own order, (x, y[, z]), or None.
-
-    Raises:
-        InputError: something else.
-    """
+def _spacing(path: Path, spacing: NDArray | None, ndim: int) -> tuple[float, ...] | None:
+    """The key `spacing`, `ndim` positive numbers in the order x, y[, z], in array order."""
     if spacing is None:
         return None
     values = tuple(float(value) for value in np.atleast_1d(spacing).ravel())
@@ -125,7 +113,7 @@ def checked_spacing(path: Path, spacing: NDArray | None, ndim: int) -> tuple[flo
         values = values[:2]
     if len(values) != ndim or not all(np.isfinite(value) and value > 0 for value in values):
         raise InputError(f"{path}: spacing must hold {ndim} positive numbers; found {values}.")
-    return values
+    return values[::-1]
 
 
 _NO_BOXES = "holds no boxes; add the key boxes, (N, 4) or (N, 6), or give --box or --boxes"
@@ -135,7 +123,7 @@ _ONLY_LABELS = (
 )
 
 
-def read_npz_image(path: Path) -> InputImage:
+def read_npz_image(path: Path) -> Image:
     """Reads the keys `imgs` and, where present, `boxes` and `spacing` (x, y[, z]). Pickled objects are never loaded.
 
     `imgs` of three axes is a volume (D, H, W) or, with a last axis of 3, a colour picture; where both are possible,
@@ -150,12 +138,12 @@ def read_npz_image(path: Path) -> InputImage:
     image, boxes = arrays["imgs"], arrays.get("boxes")
     labels = load_arrays(path, ("gts",)).get("gts") if boxes is None else None
     dimensions = _dimensions(path, image, boxes, labels)
-    spacing = checked_spacing(path, arrays.get("spacing"), dimensions)
-    return make_input_image(
+    return make_image(
         path,
         image,
         dimensions,
-        spacing=None if spacing is None else spacing[::-1],
+        kind="npz",
+        spacing=_spacing(path, arrays.get("spacing"), dimensions),
         boxes=boxes,
         missing_boxes=_NO_BOXES if labels is None else _ONLY_LABELS,
     )
@@ -176,7 +164,7 @@ PREDICTION_KEY = "segs"
 REFERENCE_KEYS = ("auto", "inst", "gts")
 
 
-def read_npz_labels(path: Path, key: str) -> LabelMap:
+def read_npz_labels(path: Path, key: str) -> Image:
     """Reads one label map. Pickled objects are never loaded.
 
     Args:
@@ -205,11 +193,11 @@ def read_npz_labels(path: Path, key: str) -> LabelMap:
         raise InputError(
             f"{path}: {key} must be a label map, (H, W) or (D, H, W); found {values.dtype}, shape {values.shape}."
         )
-    values = as_labels(values, path)
+    spacing = _spacing(path, arrays.get("spacing"), values.ndim)
+    labels = make_labels(path, values, kind="npz", spacing=spacing)
     if "box_labels" in arrays and key == "gts":
-        values = _by_box(path, values, arrays["box_labels"])
-    spacing = checked_spacing(path, arrays.get("spacing"), values.ndim)
-    return LabelMap(values, None if spacing is None else spacing[::-1], {})
+        return labels.with_pixels(_by_box(path, labels.pixels, arrays["box_labels"]))
+    return labels
 
 
 def _by_box(path: Path, values: NDArray[np.integer], box_labels: NDArray) -> NDArray[np.integer]:

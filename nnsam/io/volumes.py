@@ -1,8 +1,9 @@
-"""Volumes and 2D images with a geometry: NIfTI, NRRD, MHA, DICOM, read by SimpleITK."""
+"""Volumes and 2D images with a geometry: NIfTI, NRRD, MHA, GIPL, DICOM, read by SimpleITK."""
 
 import gzip
 import math
 import struct
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,11 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nnsam.errors import InputError, NnsamWarning
-from nnsam.io.image import InputImage, decoding, make_input_image
+from nnsam.io.image import Geometry, Image, Kind, decoding, make_image, make_labels
 
+_NIFTI = (".nii", ".nii.gz")
 _CHUNK = 1 << 22
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether a file is NIfTI by its ending."""
+    return path.name.lower().endswith(_NIFTI)
 
 
 def check_nifti_length(path: Path) -> None:
@@ -51,25 +59,108 @@ def _announced_length(path: Path, header: bytes) -> int:
     raise InputError(f"{path} is not a NIfTI file, or it is cut off.")
 
 
+_quiet_lock = threading.Lock()
+_quiet_users = 0
+_display_before = True
+
+
+@contextmanager
+def quiet_itk() -> Iterator[None]:
+    """Keeps ITK from printing while at least one thread is in the block; the switch is one for the whole process.
+
+    What matters of what it prints is raised or warned about here.
+    """
+    import SimpleITK as sitk
+
+    global _quiet_users, _display_before
+    with _quiet_lock:
+        if _quiet_users == 0:
+            _display_before = sitk.ProcessObject.GetGlobalWarningDisplay()
+            sitk.ProcessObject.SetGlobalWarningDisplay(False)
+        _quiet_users += 1
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_users -= 1
+            if _quiet_users == 0:
+                sitk.ProcessObject.SetGlobalWarningDisplay(_display_before)
+
+
+def itk_geometry(source: Any) -> Geometry:
+    """The geometry of an image of SimpleITK, or of what its reader found in a header."""
+    return Geometry(source.GetSpacing(), source.GetOrigin(), source.GetDirection())
+
+
+def itk_image(pixels: NDArray, geometry: Geometry | None, is_colour: bool = False) -> Any:
+    """An image of SimpleITK from an array; spacing 1 and origin 0, ITK's own, where there is no geometry."""
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(pixels, isVector=is_colour)
+    if geometry is not None:
+        image.SetSpacing(geometry.spacing)
+        image.SetOrigin(geometry.origin)
+        image.SetDirection(geometry.direction)
+    return image
+
+
+def read_volume(path: Path) -> Image:
+    """Reads one file: NIfTI, NRRD, MHA, or a single DICOM file.
+
+    Raises:
+        InputError: unreadable, with a time axis, channels that are no colours, or see `make_image`.
+    """
+    return _to_image(path, _read(path), "dicom" if path.name.lower().endswith(".dcm") else "volume")
+
+
+def read_volume_labels(path: Path) -> Image:
+    """Reads a label map with a geometry, of whatever 2 or 3 dimensions the file has.
+
+    Raises:
+        InputError: unreadable, in colour, or see `make_labels`.
+    """
+    volume = _read(path)
+    if volume.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(
+            f"{path} is not a label map: it has {volume.GetNumberOfComponentsPerPixel()} values per voxel."
+        )
+    import SimpleITK as sitk
+
+    return make_labels(path, sitk.GetArrayFromImage(volume), kind="volume", geometry=itk_geometry(volume))
+
+
+def read_volume_header(path: Path) -> tuple[tuple[int, ...], Geometry]:
+    """Number of pixels along x, y[, z] and the geometry, without the pixels.
+
+    Raises:
+        InputError: cut off.
+        Exception: whatever ITK raises about a damaged file.
+    """
+    import SimpleITK as sitk
+
+    if is_nifti(path):
+        check_nifti_length(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    with quiet_itk():
+        reader.ReadImageInformation()
+    return reader.GetSize(), itk_geometry(reader)
+
+
+def _read(path: Path) -> Any:
+    import SimpleITK as sitk
+
+    with decoding(path), quiet_itk():
+        if is_nifti(path):
+            check_nifti_length(path)
+        return sitk.ReadImage(str(path))
+
+
 # ITK leaves it in the image when slices of a series are missing or not evenly spaced, in mm.
 _UNEVEN_SLICES = "ITK_non_uniform_sampling_deviation"
 
 
-def read_volume(path: Path) -> InputImage:
-    """Reads one file: NIfTI, NRRD, MHA, or a single DICOM file.
-
-    Raises:
-        InputError: unreadable, with a time axis, channels that are no colours, or see `make_input_image`.
-    """
-    import SimpleITK as sitk
-
-    with decoding(path), _quiet_itk():
-        if path.name.lower().endswith((".nii", ".nii.gz")):
-            check_nifti_length(path)
-        return _to_input_image(path, sitk.ReadImage(str(path)))
-
-
-def read_dicom_series(folder: Path) -> InputImage:
+def read_dicom_series(folder: Path) -> Image:
     """Reads a folder that holds one DICOM series, slices in the order of their positions.
 
     Raises:
@@ -90,7 +181,7 @@ def read_dicom_series(folder: Path) -> InputImage:
     _check_no_file_is_left(folder, files)
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(files)
-    with decoding(folder), _quiet_itk():
+    with decoding(folder), quiet_itk():
         volume = reader.Execute()
         if volume.HasMetaDataKey(_UNEVEN_SLICES):
             warnings.warn(
@@ -98,14 +189,14 @@ def read_dicom_series(folder: Path) -> InputImage:
                 NnsamWarning,
                 stacklevel=2,
             )
-        return _to_input_image(folder, volume)
+        return _to_image(folder, volume, "series")
 
 
 def dicom_series(folder: Path) -> dict[str, tuple[str, ...]]:
     """Maps the identifiers of the DICOM series right in a folder to their files in order; empty where there is none."""
     import SimpleITK as sitk
 
-    with _quiet_itk():
+    with quiet_itk():
         names = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
         return {name: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), name) for name in names}
 
@@ -122,20 +213,7 @@ def _check_no_file_is_left(folder: Path, files: Iterable[str]) -> None:
             raise InputError(f"{path} is damaged, or no image of the series beside it; replace or remove it.")
 
 
-@contextmanager
-def _quiet_itk() -> Iterator[None]:
-    """Keeps ITK from printing; what matters of it is raised or warned about here."""
-    import SimpleITK as sitk
-
-    before = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(before)
-
-
-def _to_input_image(source: Path, volume: Any) -> InputImage:
+def _to_image(source: Path, volume: Any, kind: Kind) -> Image:
     import SimpleITK as sitk
 
     if volume.GetDimension() == 4 and volume.GetSize()[3] == 1:
@@ -149,14 +227,10 @@ def _to_input_image(source: Path, volume: Any) -> InputImage:
     if components not in (1, 3, 4):
         raise InputError(f"{source} has {components} values per pixel; expected grey, RGB or RGBA.")
     pixels = sitk.GetArrayFromImage(volume)
-    return make_input_image(
+    return make_image(
         source,
         pixels if components == 1 or np.iscomplexobj(pixels) else pixels[..., :3],
         volume.GetDimension(),
-        spacing=volume.GetSpacing()[::-1],
-        geometry={
-            "spacing": volume.GetSpacing(),
-            "origin": volume.GetOrigin(),
-            "direction": volume.GetDirection(),
-        },
+        kind=kind,
+        geometry=itk_geometry(volume),
     )

@@ -1,15 +1,36 @@
-"""Label maps on disk in the format and geometry of the image that they belong to."""
+"""Images and label maps on disk; every file appears complete or not at all, and replaces an older one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsam.errors import InputError
-from nnsam.io.image import InputImage
+from nnsam.errors import InputError, NnsamError
+from nnsam.io.formats import FORMATS, NPZ_ENDING, endings, format_of
+from nnsam.io.image import Image, reason_of
+from nnsam.io.pictures import write_tiff_pages
+from nnsam.io.volumes import itk_image
 from nnsam.support.files import atomic_file
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Gives a path to write to that takes the name of a file when the block ends without error.
+
+    Raises:
+        InputError: the place cannot be written to, or a writer fails.
+    """
+    with atomic_file(path) as draft:
+        try:
+            yield draft
+        except NnsamError:
+            raise
+        except (OSError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or reason_of(error)
+            raise InputError(f"{path} cannot be written ({reason}).") from error
 
 
 def write_png(path: Path, array: NDArray[np.uint8]) -> None:
@@ -21,84 +42,84 @@ def write_png(path: Path, array: NDArray[np.uint8]) -> None:
     """
     from skimage import io
 
-    path.parent.mkdir(exist_ok=True)
-    io.imsave(path, array, check_contrast=False)
+    with whole_file(path) as draft:
+        io.imsave(draft, array, check_contrast=False)
 
 
-def write_nifti(path: Path, array: NDArray, spacing_xyz: tuple[float, ...]) -> None:
-    """Writes a 2D image or a volume with its pixel size; origin 0, axes not rotated.
+def write_image(path: str | Path, image: Image) -> None:
+    """Writes an image with the pixel size, origin and direction that are known of it.
 
     A 2D image becomes a NIfTI file of two dimensions: nnU-Net's reader then treats the missing third axis as very
     thick. A volume of one slice would be planned by whatever thickness it states.
 
     Args:
-        path: file to write, *.nii.gz; its folder is made.
-        array: (H, W) or (D, H, W); float16 and bool, which NIfTI lacks, are widened.
-        spacing_xyz: in mm, in SimpleITK's order, the reverse of the array's axes.
+        path: *.png for 8-bit pictures; else *.nii.gz, *.nii, *.nrrd or *.mha. Its folder is made.
+        image: grey or in colour; float16 and bool, which NIfTI lacks, are widened.
+
+    Raises:
+        InputError: another ending, or the place cannot be written to.
     """
-    import SimpleITK as sitk
-
-    path.parent.mkdir(exist_ok=True)
-    widened = {"float16": np.float32, "bool": np.uint8}.get(array.dtype.name)
-    image = sitk.GetImageFromArray(array if widened is None else array.astype(widened))
-    image.SetSpacing([float(value) for value in spacing_xyz])
-    sitk.WriteImage(image, str(path), True)
-
-
-_PICTURES = (".png", ".tif", ".tiff")
-_VOLUMES = (".nii.gz", ".nii", ".nrrd", ".mha")
-# kind of input -> endings that a label map of it may have; the first is the default where the input's is not among them
-LABEL_ENDINGS = {
-    "picture": _PICTURES,
-    "tiff": (".tif", ".tiff"),
-    "volume": _VOLUMES,
-    "dicom": _VOLUMES,
-    "series": _VOLUMES,
-    "npz": (".npz",),
-}
-# Detached headers would make two files of one label map.
-_REPLACED = {".nhdr": ".nrrd", ".mhd": ".mha"}
+    path = Path(path)
+    found = format_of(path)
+    if found is None or not found.is_written or found.kind not in ("picture", "volume"):
+        raise InputError(f"{path} has an ending that images are not written with; expected .png or .nii.gz.")
+    if found.kind == "picture":
+        write_png(path, image.pixels)
+        return
+    widened = {"float16": np.float32, "bool": np.uint8}.get(image.pixels.dtype.name)
+    pixels = image.pixels if widened is None else image.pixels.astype(widened)
+    with whole_file(path) as draft:
+        _write_volume(draft, pixels.reshape(image.file_shape + pixels.shape[image.dimensions :]), image)
 
 
-def label_ending(kind: str, ending: str) -> str:
-    """Returns the ending of the label map for an input: its own, or the nearest format that holds labels.
-
-    Example:
-        >>> label_ending("picture", ".jpg"), label_ending("volume", ".mhd"), label_ending("series", "")
-        ('.png', '.mha', '.nii.gz')
-    """
-    ending = _REPLACED.get(ending, ending)
-    return ending if ending in LABEL_ENDINGS[kind] else LABEL_ENDINGS[kind][0]
-
-
-def label_dtype(values: Sequence[int]) -> type[np.uint8] | type[np.uint16]:
-    """Returns the smallest type that holds the label values."""
-    return np.uint8 if max(values, default=0) <= 255 else np.uint16
-
-
-def write_segmentation(path: Path, labels: NDArray[np.integer], image: InputImage) -> None:
-    """Writes a label map; the file appears complete or not at all, and replaces an older one.
+def write_labels(path: str | Path, labels: Image) -> None:
+    """Writes a label map in the shape and geometry of the file that it belongs to.
 
     npz files hold it under the key `segs`, as the challenge wants it.
 
     Args:
-        path: its ending chooses the format, see `LABEL_ENDINGS`.
-        labels: uint8 or uint16, `image.shape`.
-        image: what it belongs to.
+        path: its ending chooses the format, see `nnsam.io.formats.label_endings`.
+        labels: uint8 or uint16 pixels, mostly `image.with_pixels(...)` of the image.
 
     Raises:
-        InputError: the place cannot be written to.
+        InputError: another ending, or the place cannot be written to.
     """
-    labels = labels.reshape(image.file_shape)
-    with atomic_file(path) as draft:
-        try:
-            _write(draft, labels, image)
-        except (OSError, RuntimeError) as error:
-            raise InputError(f"{path} cannot be written ({str(error).strip().splitlines()[-1]}).") from error
+    path = Path(path)
+    found = format_of(path)
+    if found is None or not found.is_written:
+        written = endings(row for row in FORMATS.values() if row.is_written)
+        raise InputError(f"{path} has an ending that label maps are not written with; expected {written}.")
+    with whole_file(path) as draft:
+        _write(draft, labels)
 
 
-def write_probabilities(path: Path, prediction: Any, labels: Sequence[int]) -> None:
-    """Writes the probabilities of all objects as npz.
+def _write(draft: Path, labels: Image) -> None:
+    found, values = format_of(draft), labels.pixels.reshape(labels.file_shape)
+    assert found is not None
+    if found.kind == "npz":
+        np.savez_compressed(draft, segs=values)
+    elif found.kind == "picture":
+        import PIL.Image
+
+        PIL.Image.fromarray(values).save(draft)
+    elif found.kind == "tiff":
+        write_tiff_pages(draft, values, compression="zlib")
+    else:
+        _write_volume(draft, values, labels)
+
+
+def _write_volume(draft: Path, pixels: NDArray, image: Image) -> None:
+    """Writes pixels of the file's shape with what is known of the image's place."""
+    import SimpleITK as sitk
+
+    volume = itk_image(pixels, image.geometry, is_colour=pixels.ndim > len(image.file_shape))
+    if image.geometry is None and image.spacing is not None:
+        volume.SetSpacing([float(value) for value in image.spacing[::-1]])
+    sitk.WriteImage(volume, str(draft), True)
+
+
+def write_object_probabilities(path: Path, prediction: Any, labels: Sequence[int]) -> None:
+    """Writes the probabilities of all objects that boxes stand for as npz.
 
     Keys: `boxes` (N, 2 D), half-open in array order; `labels` (N,); `scores` (N,); and per object, from 0,
     `probability_<i>`, float16 0..1 of its box's shape.
@@ -114,33 +135,26 @@ def write_probabilities(path: Path, prediction: Any, labels: Sequence[int]) -> N
     arrays = {
         f"probability_{index}": values.astype(np.float16) for index, values in enumerate(prediction.probabilities)
     }
-    with atomic_file(path) as draft:
+    with whole_file(path) as draft:
         np.savez_compressed(
             draft, boxes=prediction.boxes, labels=np.array(labels), scores=np.asarray(prediction.scores), **arrays
         )
 
 
-def _write(draft: Path, labels: NDArray[np.integer], image: InputImage) -> None:
-    name = draft.name.lower()
-    if name.endswith(".npz"):
-        np.savez_compressed(draft, segs=labels)
-    elif name.endswith(".png"):
-        from PIL import Image
+def write_class_probabilities(path: str | Path, probabilities: NDArray[np.floating]) -> None:
+    """Writes the probabilities of a case like `nnUNetv2_predict --save_probabilities`, under the key `probabilities`.
 
-        Image.fromarray(labels).save(draft)
-    elif name.endswith((".tif", ".tiff")):
-        import tifffile
+    nnU-Net writes the image's properties into a pickle beside it, which is left out: unpickling runs code.
 
-        tifffile.imwrite(draft, labels, photometric="minisblack", compression="zlib")
-    else:
-        _write_volume(draft, labels, image)
+    Args:
+        path: *.npz.
+        probabilities: 0..1, (O, z, y, x) of the image, stored as float32.
 
-
-def _write_volume(draft: Path, labels: NDArray[np.integer], image: InputImage) -> None:
-    import SimpleITK as sitk
-
-    volume = sitk.GetImageFromArray(labels)
-    volume.SetSpacing(image.geometry["spacing"])
-    volume.SetOrigin(image.geometry["origin"])
-    volume.SetDirection(image.geometry["direction"])
-    sitk.WriteImage(volume, str(draft), True)
+    Raises:
+        InputError: another ending, or the place cannot be written to.
+    """
+    path = Path(path)
+    if path.suffix.lower() != NPZ_ENDING:
+        raise InputError(f"{path} must end with .npz, the format of probabilities.")
+    with whole_file(path) as draft, draft.open("wb") as file:
+        np.savez_compressed(file, probabilities=np.asarray(probabilities, dtype=np.float32))

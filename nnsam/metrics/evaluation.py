@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from nnsam.errors import InputError
-from nnsam.io.labels import NPZ_ENDING, LabelMap, Pairs, match_cases, read_label_map, without_single_slice
+from nnsam.io.finding import Pairs, match_cases
+from nnsam.io.formats import format_of
+from nnsam.io.image import Image
 from nnsam.io.npz import PREDICTION_KEY, REFERENCE_KEYS, read_npz_labels
+from nnsam.io.reading import read_labels
 from nnsam.metrics.classes import Classes, classes_from_values, read_classes
 from nnsam.metrics.masks import CaseMasks
 from nnsam.metrics.profiles import Profile, ScoringOptions, find_profile
@@ -106,20 +109,23 @@ def evaluate(
         if len(units) > 1 and not rules.pictures_in_pixels:
             raise InputError(f"Distances would be in mm and in pixels ({', '.join(units.values())}); give --spacing.")
         if classes is not None:
-            classes.check_values(prediction.values, f"The prediction of {case}", with_ignore=False)
-            classes.check_values(reference.values, f"The reference of {case}", with_ignore=True)
+            classes.check_values(prediction.pixels, f"The prediction of {case}", with_ignore=False)
+            classes.check_values(reference.pixels, f"The reference of {case}", with_ignore=True)
         case_classes = classes or _own_classes(prediction, reference, rules)
-        masks = CaseMasks(prediction.values, reference.values, case_classes, case_spacing)
+        masks = CaseMasks(prediction.pixels, reference.pixels, case_classes, case_spacing)
         rows += _score_case(case, masks, rules, options)
     return Evaluation(rows, classes or Classes({}), source, profile, options, " or ".join(sorted(units)), tuple(pairs))
 
 
-def _read(path: Path, key: str, rules: Profile) -> LabelMap:
-    if not path.name.lower().endswith(NPZ_ENDING):
-        return read_label_map(path)
-    labels = read_npz_labels(path, key)
-    # The challenge knows volumes of one slice and measures them as volumes.
-    return labels if rules.pictures_in_pixels else without_single_slice(labels)
+def _read(path: Path, key: str, rules: Profile) -> Image:
+    if rules.pictures_in_pixels and _is_npz(path):
+        return read_npz_labels(path, key)  # the challenge knows volumes of one slice and measures them as volumes
+    return read_labels(path, key)
+
+
+def _is_npz(path: Path) -> bool:
+    found = format_of(path)
+    return found is not None and found.kind == "npz"
 
 
 def _find_classes(
@@ -135,7 +141,7 @@ def _find_classes(
         if dataset_json is not None:
             raise InputError("This profile scores the labels 1 to the highest of each reference; leave out --labels.")
         return None, "the labels 1 to the highest one of each reference"
-    if reference_key != "gts" and any(path.name.lower().endswith(NPZ_ENDING) for _, path in pairs.values()):
+    if reference_key != "gts" and any(_is_npz(path) for _, path in pairs.values()):
         if dataset_json is not None:
             raise InputError("Objects in npz files have no names; leave out --labels or give --reference-key gts.")
         return None, "the objects of each case"
@@ -147,34 +153,34 @@ def _find_classes(
     found: set[int] = set()
     for pair in pairs.values():
         for path, key in zip(pair, (PREDICTION_KEY, reference_key), strict=True):
-            found.update(np.unique(_read(path, key, rules).values).tolist())
+            found.update(np.unique(_read(path, key, rules).pixels).tolist())
     classes = classes_from_values(found)
     if not classes.values:
         raise InputError("All label maps are empty and no dataset.json names the classes; give --labels.")
     return classes, "the values found (no dataset.json)"
 
 
-def _own_classes(prediction: LabelMap, reference: LabelMap, rules: Profile) -> Classes:
+def _own_classes(prediction: Image, reference: Image, rules: Profile) -> Classes:
     if rules.own_classes is not None:
-        return rules.own_classes(reference.values)
-    return classes_from_values({int(value) for labels in (prediction, reference) for value in np.unique(labels.values)})
+        return rules.own_classes(reference.pixels)
+    return classes_from_values({int(value) for labels in (prediction, reference) for value in np.unique(labels.pixels)})
 
 
-def _check_geometry(case: str, prediction: LabelMap, reference: LabelMap) -> None:
-    if prediction.values.shape != reference.values.shape:
-        shapes = f"{prediction.values.shape} and {reference.values.shape}"
+def _check_geometry(case: str, prediction: Image, reference: Image) -> None:
+    if prediction.shape != reference.shape:
+        shapes = f"{prediction.shape} and {reference.shape}"
         raise InputError(f"Case {case}: prediction and reference differ in shape, {shapes}.")
-    for name in prediction.geometry.keys() & reference.geometry.keys():
-        ours, theirs = prediction.geometry[name], reference.geometry[name]
-        # A hundredth of a millimetre: NIfTI stores single precision, and converters round.
-        if len(ours) != len(theirs) or not np.allclose(ours, theirs, rtol=1e-3, atol=1e-2):
-            raise InputError(f"Case {case}: prediction and reference differ in {name}, {ours} and {theirs}.")
+    if prediction.geometry is None or reference.geometry is None:
+        return
+    for name in prediction.geometry.differences(reference.geometry):
+        ours, theirs = getattr(prediction.geometry, name), getattr(reference.geometry, name)
+        raise InputError(f"Case {case}: prediction and reference differ in {name}, {ours} and {theirs}.")
 
 
 def _case_spacing(
-    path: Path, reference: LabelMap, given: Sequence[float] | None, rules: Profile
+    path: Path, reference: Image, given: Sequence[float] | None, rules: Profile
 ) -> tuple[tuple[float, ...], str]:
-    ndim = reference.values.ndim
+    ndim = reference.dimensions
     if rules.always_in_pixels or (ndim == 2 and rules.pictures_in_pixels):
         if given is not None:
             raise InputError(f"This profile measures {path} in pixels; leave out --spacing.")

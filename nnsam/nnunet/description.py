@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nnsam.errors import InputError
-from nnsam.io.nnunet_readers.registry import READERS
+from nnsam.io.nnunet_readers import READERS
 from nnsam.nnunet.model_folder import TrainedModel
 
 # Those of :mod:`nnsam.inference.automatic.preprocessing`.

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nnsam.errors import InputError, SetupError
+from nnsam.io.finding import group_channels, visible
+from nnsam.io.formats import format_of
 
 # A class is one label value, or in region-based training the list of values that it unites.
 LabelNames = Mapping[str, int | Sequence[int]]
@@ -24,11 +26,6 @@ def check_dataset_folder_name(folder: str | Path) -> str:
             f"nnU-Net needs a folder called DatasetXXX_Name (three digits), e.g. Dataset101_Hearts; found {name!r}."
         )
     return name
-
-
-def image_name(case: str, file_ending: str, channel: int = 0) -> str:
-    """File name of a case's image; one file holds all three channels of an RGB image."""
-    return f"{case}_{channel:04d}{file_ending}"
 
 
 def write_dataset_json(
@@ -68,9 +65,6 @@ def write_dataset_json(
     if description is not None:
         content["description"] = description
     (folder / "dataset.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-_PICTURES = (".png", ".bmp", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -179,14 +173,11 @@ def _read_dataset_json(path: Path) -> dict[str, Any]:
 def _cases(folder: Path, part: str, dataset: Mapping[str, Any]) -> dict[str, SourceCase]:
     images, labels = folder / f"images{part}", folder / f"labels{part}"
     ending = dataset["file_ending"]
-    channels: dict[str, dict[int, Path]] = {}
-    for path in _files(images):
-        match = re.fullmatch(rf"(.+)_(\d{{4}}){re.escape(ending)}", path.name)
-        if match is None:
-            raise InputError(f"{path} is an extra file: images are called CASE_0000{ending}; move it elsewhere")
-        channels.setdefault(match[1], {})[int(match[2])] = path
+    channels, others = group_channels(visible(images), ending)
+    for path in others:
+        raise InputError(f"{path} is an extra file: images are called CASE_0000{ending}; move it elsewhere")
     maps: dict[str, Path] = {}
-    for path in _files(labels):
+    for path in visible(labels):
         if not path.name.endswith(ending):
             raise InputError(f"{path} is an extra file: label maps are called CASE{ending}; move it elsewhere")
         maps[path.name[: -len(ending)]] = path
@@ -203,15 +194,12 @@ def _cases(folder: Path, part: str, dataset: Mapping[str, Any]) -> dict[str, Sou
     }
 
 
-def _files(folder: Path) -> list[Path]:
-    """What a folder holds, but for hidden files such as .DS_Store; nothing where there is no folder."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
-
-
 def _check_channels(case: str, files: Mapping[int, Path], dataset: Mapping[str, Any], images: Path) -> None:
     count = len(dataset["channel_names"])
     # nnU-Net reads a colour picture's three channels from one file.
-    expected = [1, count] if count == 3 and dataset["file_ending"].lower() in _PICTURES else [count]
+    found_format = format_of(dataset["file_ending"])
+    in_one_file = count == 3 and found_format is not None and found_format.kind == "picture"
+    expected = [1, count] if in_one_file else [count]
     if sorted(files) not in [list(range(number)) for number in expected]:
         found = ", ".join(files[channel].name for channel in sorted(files))
         raise InputError(

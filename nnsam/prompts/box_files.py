@@ -4,7 +4,7 @@ Boxes are in the users' convention here, see :mod:`nnsam.prompts.convention`.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError
-from nnsam.io.image import InputImage
-from nnsam.io.inputs import InputFile
-from nnsam.io.labels import LabelMap, find_label_files, read_label_map
+from nnsam.io.finding import InputFile, find_labels, some
+from nnsam.io.image import Image
+from nnsam.io.reading import read_labels
 from nnsam.prompts.convention import check_boxes, to_challenge
 
 MAX_LABEL = 65535
@@ -35,7 +35,7 @@ class BoxPrompts:
 
 
 # Finds the boxes of a case; raises InputError where it has none or they do not fit.
-BoxSource = Callable[[InputFile, InputImage], BoxPrompts]
+BoxSource = Callable[[InputFile, Image], BoxPrompts]
 
 
 def open_box_source(boxes: Sequence[Sequence[float]] | None = None, path: str | Path | None = None) -> BoxSource:
@@ -59,13 +59,13 @@ def open_box_source(boxes: Sequence[Sequence[float]] | None = None, path: str | 
     return _label_source(path)
 
 
-def _own_boxes(file: InputFile, image: InputImage) -> BoxPrompts:
+def _own_boxes(file: InputFile, image: Image) -> BoxPrompts:
     if image.boxes is None:
         raise InputError(f"{file.path} {image.missing_boxes}.")
     return _prompts(image.boxes, None, image, f"{file.path}, key boxes")
 
 
-def _prompts(boxes: Any, labels: Any, image: InputImage, source: str) -> BoxPrompts:
+def _prompts(boxes: Any, labels: Any, image: Image, source: str) -> BoxPrompts:
     if not isinstance(boxes, list) and np.ndim(boxes) == 0:
         raise InputError(f"{source}: expected a list of boxes; found {boxes!r}.")
     checked = to_challenge(check_boxes(boxes, image.shape, source))
@@ -87,18 +87,18 @@ def _json_source(path: Path) -> BoxSource:
     if not isinstance(content, (list, dict)):
         raise InputError(f"{path}: expected a list of boxes, or an object from file names to boxes; found {content!r}.")
 
-    def find(file: InputFile, image: InputImage) -> BoxPrompts:
+    def find(file: InputFile, image: Image) -> BoxPrompts:
         entry, source = content, str(path)
         if isinstance(content, dict) and "boxes" not in content:
             name = next((name for name in _names(file) if name in content), None)
             if name is None:
-                raise InputError(f"{path} has no boxes for {file.path.name}; it has some for {_some(content)}.")
+                raise InputError(f"{path} has no boxes for {file.path.name}; it has some for {some(content)}.")
             entry, source = content[name], f"{path}, {name}"
         if not isinstance(entry, dict):
             return _prompts(entry, None, image, source)
         unknown = sorted(entry.keys() - {"boxes", "labels"})
         if "boxes" not in entry or unknown:
-            raise InputError(f"{source}: expected the keys boxes and, optionally, labels; found {_some(entry)}.")
+            raise InputError(f"{source}: expected the keys boxes and, optionally, labels; found {some(entry)}.")
         return _prompts(entry["boxes"], entry.get("labels"), image, source)
 
     return find
@@ -110,22 +110,18 @@ def _names(file: InputFile) -> list[str]:
     return [name, name[: len(name) - len(file.ending)], file.case]
 
 
-def _some(names: Mapping[str, Any] | Sequence[str], limit: int = 3) -> str:
-    return ", ".join(list(names)[:limit]) + (", ..." if len(names) > limit else "") if names else "nothing"
-
-
 def _label_source(path: Path) -> BoxSource:
     if not path.exists():
         raise InputError(f"{path} does not exist; expected boxes as JSON, a label image, or a folder of label images.")
-    files = find_label_files(path)
+    files = find_labels(path)
 
-    def find(file: InputFile, image: InputImage) -> BoxPrompts:
+    def find(file: InputFile, image: Image) -> BoxPrompts:
         found = path if path.is_file() else next((files[name] for name in _names(file) if name in files), None)
         if found is None:
-            raise InputError(f"{path} has no label image for {file.path.name}; it has those of {_some(files)}.")
-        labels = read_label_map(found)
+            raise InputError(f"{path} has no label image for {file.path.name}; it has those of {some(files)}.")
+        labels = read_labels(found)
         _check_geometry(found, labels, file, image)
-        return boxes_of_labels(labels.values, str(found))
+        return boxes_of_labels(labels.pixels, str(found))
 
     return find
 
@@ -152,14 +148,18 @@ def boxes_of_labels(labels: NDArray[np.integer], source: str) -> BoxPrompts:
     return BoxPrompts(to_challenge(np.array(boxes, dtype=np.int64)), tuple(found))
 
 
-def _check_geometry(path: Path, labels: LabelMap, file: InputFile, image: InputImage) -> None:
-    if labels.values.shape != image.shape:
+def _check_geometry(path: Path, labels: Image, file: InputFile, image: Image) -> None:
+    if labels.shape != image.shape:
         raise InputError(
-            f"{path} has the shape {labels.values.shape}, but {file.path} has {image.shape}; a label image must cover "
+            f"{path} has the shape {labels.shape}, but {file.path} has {image.shape}; a label image must cover "
             "the same pixels."
         )
-    for name in labels.geometry.keys() & image.geometry.keys():
-        ours, theirs = labels.geometry[name], image.geometry[name]
-        # A hundredth of a millimetre: NIfTI stores single precision, and converters round.
-        if len(ours) == len(theirs) and not np.allclose(ours, theirs, rtol=1e-3, atol=1e-2):
-            raise InputError(f"{path} and {file.path} differ in {name}, {ours} and {theirs}; is it of another image?")
+    ours, theirs = labels.geometry, image.geometry
+    # A single slice may be a volume in one file and a picture in the other.
+    if ours is None or theirs is None or ours.dimensions != theirs.dimensions:
+        return
+    for name in ours.differences(theirs):
+        raise InputError(
+            f"{path} and {file.path} differ in {name}, {getattr(ours, name)} and {getattr(theirs, name)}; is it of "
+            "another image?"
+        )

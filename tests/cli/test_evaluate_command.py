@@ -115,7 +115,7 @@ def test_interruption_keeps_the_old_file(predictions, dataset, tmp_path, monkeyp
 
     (tmp_path / "a.json").write_text("old")
     before = sorted(tmp_path.rglob("*"))
-    monkeypatch.setattr(evaluation, "read_label_map", interrupted)
+    monkeypatch.setattr(evaluation, "read_labels", interrupted)
     assert evaluate("-p", predictions, "-r", dataset / "labelsTs", "--json", tmp_path / "a.json") == 130
     assert (tmp_path / "a.json").read_text() == "old"
     assert sorted(tmp_path.rglob("*")) == before

@@ -12,7 +12,7 @@ from PIL import Image
 from nnsam.cli.main import main
 from nnsam.inference import BoxPredictor, TorchBackend
 from nnsam.inference.folders.segment import load_predictor
-from nnsam.io.labels import read_label_map
+from nnsam.io.reading import read_labels
 from nnsam.prompts.box_model import BoxModelSpec
 from nnsam.support import openvino as precision
 
@@ -46,7 +46,7 @@ def test_masks_are_those_of_pytorch(model, segment, tmp_path, mode, capsys):
     manifest = json.loads((model[0] / "bundle.json").read_text())
     reference = BoxPredictor(TorchBackend(model[1], BoxModelSpec.from_manifest(manifest)))
     expected = reference.set_image(IMAGE).predict(BOXES, mode)
-    np.testing.assert_array_equal(read_label_map(tmp_path / "o.png").values, expected.label_map())
+    np.testing.assert_array_equal(read_labels(tmp_path / "o.png").pixels, expected.label_map())
     np.testing.assert_allclose(case["scores"], expected.scores, atol=1e-4)
     assert captured.err == ""
 

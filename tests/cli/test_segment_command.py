@@ -12,9 +12,8 @@ from PIL import Image
 
 from nnsam.cli.main import main
 from nnsam.inference.folders import segment as segment_files
-from nnsam.io.image import InputImage
-from nnsam.io.labels import read_label_map
 from nnsam.io.overlay import COLORS, LINE_COLORS
+from nnsam.io.reading import read_labels
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
 COLOUR = np.stack([GREY, 255 - GREY, GREY // 2], axis=-1)
@@ -59,7 +58,7 @@ BOXES = ("--box", "2,1,5,2", "--box", "7,4,7,5")
 def test_pictures(predictor, tmp_path, name, output, pixels):
     Image.fromarray(pixels).save(tmp_path / name)
     assert segment("-i", tmp_path / name, *BOXES, "-o", tmp_path / output) == 0
-    found = read_label_map(tmp_path / output).values
+    found = read_labels(tmp_path / output).pixels
     np.testing.assert_array_equal(found, EXPECTED)
     assert found.dtype == np.uint8
     assert predictor.modes == ["zoom"]
@@ -83,7 +82,7 @@ def test_volumes(predictor, tmp_path, name):
 def test_stacks_single_slices_and_flat_files(predictor, tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", VOLUME.astype(np.uint16), photometric="minisblack")
     assert segment("-i", tmp_path / "a.tif", "--box", "2,1,1,5,2,1", "-o", tmp_path / "o.tif") == 0
-    np.testing.assert_array_equal(read_label_map(tmp_path / "o.tif").values, boxed((4, 6, 8), np.s_[1:2, 1:3, 2:6]))
+    np.testing.assert_array_equal(read_labels(tmp_path / "o.tif").pixels, boxed((4, 6, 8), np.s_[1:2, 1:3, 2:6]))
     save_volume(tmp_path / "slice.nii.gz", GREY[None])
     save_volume(tmp_path / "flat.nii.gz", GREY, (0.5, 0.75), (1.0, 2.0))
     for name, size in (("slice", (8, 6, 1)), ("flat", (8, 6))):
@@ -152,7 +151,7 @@ def test_label_images_prompt_and_keep_their_values(predictor, tmp_path):
     Image.fromarray(GREY).save(tmp_path / "a.png")
     Image.fromarray(EXPECTED * 40).save(tmp_path / "mask.png")
     assert segment("-i", tmp_path / "a.png", "--boxes", tmp_path / "mask.png", "-o", tmp_path / "o.png") == 0
-    np.testing.assert_array_equal(read_label_map(tmp_path / "o.png").values, EXPECTED * 40)
+    np.testing.assert_array_equal(read_labels(tmp_path / "o.png").pixels, EXPECTED * 40)
 
 
 def test_json_holds_what_the_files_hold(predictor, tmp_path, capsys):
@@ -176,7 +175,7 @@ def test_json_holds_what_the_files_hold(predictor, tmp_path, capsys):
             "areas": [6, 15],
         }
         assert (content["mode"], content["failures"]) == ("zoom", [])
-    found = read_label_map(tmp_path / "o.png").values
+    found = read_labels(tmp_path / "o.png").pixels
     assert [int((found == value).sum()) for value in (9, 4)] == [6, 15]
 
 
@@ -218,7 +217,7 @@ def test_a_folder_is_done_file_by_file(predictor, folder, tmp_path, capsys):
     assert segment("-i", folder, *BOXES, "-o", tmp_path / "out") == 0
     assert names(tmp_path / "out") == OUTPUTS
     for name in ("a.png", "b.tif", "c.png", "e.nii.gz"):
-        np.testing.assert_array_equal(read_label_map(tmp_path / "out" / name).values, EXPECTED)
+        np.testing.assert_array_equal(read_labels(tmp_path / "out" / name).pixels, EXPECTED)
     captured = capsys.readouterr()
     assert captured.out.count(": 2 objects, scores 0.50 to 1.00, ") == 5
     assert captured.err == ""
@@ -232,7 +231,7 @@ def test_folders_of_images_and_labels_are_matched_by_name(predictor, folder, tmp
     assert segment("-i", folder, "--boxes", tmp_path / "labels", "-o", tmp_path / "out", "--overlay") == 0
     assert names(tmp_path / "out") == [*OUTPUTS, "overlays"]
     assert names(tmp_path / "out" / "overlays") == [f"{name}.png" for name in "abcde"]
-    np.testing.assert_array_equal(read_label_map(tmp_path / "out" / "a.png").values, EXPECTED * 3)
+    np.testing.assert_array_equal(read_labels(tmp_path / "out" / "a.png").pixels, EXPECTED * 3)
 
 
 def test_a_failure_in_the_middle_is_listed_and_the_others_are_done(predictor, folder, tmp_path, capsys):
@@ -335,12 +334,12 @@ def test_two_inputs_of_one_output_are_named(predictor, folder, tmp_path, capsys)
 
 
 def test_interruption_keeps_what_is_complete_and_the_old_file(predictor, folder, tmp_path, monkeypatch, capsys):
-    real = segment_files.write_segmentation
+    real = segment_files.write_labels
 
-    def interrupted(path, labels, image: InputImage):
+    def interrupted(path, labels):
         if path.name == "c.png":
             monkeypatch.setattr("nnsam.io.writing._write", stop)
-        real(path, labels, image)
+        real(path, labels)
 
     def stop(draft, *_):
         draft.write_bytes(b"half")
@@ -348,7 +347,7 @@ def test_interruption_keeps_what_is_complete_and_the_old_file(predictor, folder,
 
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "c.png").write_text("old")
-    monkeypatch.setattr(segment_files, "write_segmentation", interrupted)
+    monkeypatch.setattr(segment_files, "write_labels", interrupted)
     words = ("-i", folder, *BOXES, "-o", tmp_path / "out", "--json", tmp_path / "r.json")
     assert segment(*words) == 130
     assert names(tmp_path / "out") == ["a.png", "b.tif", "c.png"]
@@ -361,7 +360,7 @@ def test_old_outputs_are_replaced(predictor, tmp_path):
     Image.fromarray(GREY).save(tmp_path / "a.png")
     (tmp_path / "o.png").write_text("old")
     assert segment("-i", tmp_path / "a.png", *BOXES, "-o", tmp_path / "o.png") == 0
-    np.testing.assert_array_equal(read_label_map(tmp_path / "o.png").values, EXPECTED)
+    np.testing.assert_array_equal(read_labels(tmp_path / "o.png").pixels, EXPECTED)
 
 
 def test_options_reach_the_model_and_its_note_is_told(tmp_path, monkeypatch, capsys):

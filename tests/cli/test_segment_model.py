@@ -9,8 +9,8 @@ from PIL import Image
 
 from nnsam.cli.main import main
 from nnsam.inference.folders.segment import load_predictor, plan_tasks, segment_files
-from nnsam.io.inputs import InputFile
-from nnsam.io.labels import read_label_map
+from nnsam.io.finding import InputFile
+from nnsam.io.reading import read_labels
 from nnsam.networks.box_unet import box_architecture, build_box_unet
 from nnsam.prompts.box_files import open_box_source
 
@@ -47,7 +47,7 @@ def test_pictures_in_both_modes(model, picture, tmp_path, mode, capsys):
     assert main(["segment", str(model), *map(str, words), "--json", "-"]) == 0
     captured = capsys.readouterr()
     (case,) = json.loads(captured.out)["cases"]
-    found = read_label_map(tmp_path / "o.png").values
+    found = read_labels(tmp_path / "o.png").pixels
     assert case["areas"] == [int((found == 1).sum()), int((found == 2).sum())]
     assert min(case["areas"]) > 0
     assert all(0.5 < score <= 1 for score in case["scores"])

@@ -8,7 +8,7 @@ from nnunetv2.utilities.utils import (
 )
 
 from nnsam.errors import InputError
-from nnsam.io.cases import Case, check_channels, find_cases
+from nnsam.io.finding import Case, check_channels, find_cases
 
 
 def touch(folder, *names):

@@ -18,8 +18,9 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from PIL import Image
 
 from nnsam.errors import InputError, NnsamWarning, SetupError
-from nnsam.io.nnunet_readers import simpleitk_files
-from nnsam.io.nnunet_readers.registry import READERS, reader, write_probabilities
+from nnsam.io import volumes
+from nnsam.io.nnunet_readers import READERS, reader
+from nnsam.io.writing import write_class_probabilities
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
 COLOUR = np.stack([GREY, 255 - GREY, GREY // 2], axis=-1)
@@ -233,7 +234,7 @@ def test_itk_prints_again_when_all_threads_have_read(tmp_path):
         for image, _ in pool.map(reader("SimpleITKIO").read_images, [[path]] * 20):
             np.testing.assert_array_equal(image[0], VOLUME)
     assert sitk.ProcessObject.GetGlobalWarningDisplay() == before
-    assert simpleitk_files._quiet_users == 0
+    assert volumes._quiet_users == 0
 
 
 # ---- nibabel
@@ -475,7 +476,7 @@ def test_a_full_disk_leaves_no_label_map(tmp_path, name, ending):
         with pytest.raises(InputError, match=f"{target} cannot be written"):
             reader(name).write_segmentation(labels, target, properties)
         with pytest.raises(InputError, match="cannot be written"):
-            write_probabilities(tmp_path / "out" / "p.npz", np.random.default_rng(0).random((2, 3, 20, 20)))
+            write_class_probabilities(tmp_path / "out" / "p.npz", np.random.default_rng(0).random((2, 3, 20, 20)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [file.name for file in (tmp_path / "out").iterdir() if file.suffix != ".json"] == []
@@ -497,13 +498,13 @@ def test_formats_that_hold_no_such_labels_are_told(tmp_path):
 
 def test_probabilities_are_those_of_nnunets_file(tmp_path):
     probabilities = np.random.default_rng(0).random((3, 4, 6, 8))
-    write_probabilities(tmp_path / "a.npz", probabilities)
+    write_class_probabilities(tmp_path / "a.npz", probabilities)
     with np.load(tmp_path / "a.npz", allow_pickle=False) as content:
         assert content.files == ["probabilities"]
         assert content["probabilities"].dtype == np.float32
         np.testing.assert_array_equal(content["probabilities"], probabilities.astype(np.float32))
     with pytest.raises(InputError, match=r"must end with .npz"):
-        write_probabilities(tmp_path / "a.npy", probabilities)
+        write_class_probabilities(tmp_path / "a.npy", probabilities)
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
 
 
@@ -530,7 +531,7 @@ def test_reading_needs_neither_torch_nor_nnunet(tmp_path):
     write_volume(tmp_path / "a.nii.gz")
     Image.fromarray(GREY).save(tmp_path / "a.png")
     code = (
-        "import sys, nnsam.io.cases; from nnsam.io.nnunet_readers.registry import reader, READERS\n"
+        "import sys, nnsam.io.finding; from nnsam.io.nnunet_readers import reader, READERS\n"
         "assert not {'SimpleITK', 'nibabel', 'PIL', 'tifffile', 'skimage'} & set(sys.modules)\n"
         "[reader(name) for name in READERS]\n"
         "assert not {'SimpleITK', 'nibabel', 'PIL', 'tifffile', 'skimage'} & set(sys.modules)\n"

@@ -9,8 +9,8 @@ import tifffile
 from PIL import Image
 
 from nnsam.errors import InputError, NnsamWarning
+from nnsam.io.finding import find_images
 from nnsam.io.image import decoding
-from nnsam.io.inputs import find_input_files
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
 COLOUR = np.stack([GREY, 255 - GREY, GREY // 2], axis=-1)
@@ -18,7 +18,7 @@ VOLUME = (np.arange(4 * 6 * 8) - 50).astype(np.int16).reshape(4, 6, 8)
 
 
 def read(path):
-    (file,) = find_input_files(path)
+    (file,) = find_images(path)
     return file.read()
 
 
@@ -127,7 +127,7 @@ def test_volumes_keep_axes_and_geometry(tmp_path, ending):
     sitk.WriteImage(itk(VOLUME, (0.5, 0.75, 4.0)), str(tmp_path / f"a.{ending}"))
     image = read(tmp_path / f"a.{ending}")
     check(image, VOLUME, 3, (4.0, 0.75, 0.5))
-    assert image.geometry["origin"] == (10, 20, 30)
+    assert image.geometry.origin == (10, 20, 30)
     sitk.WriteImage(itk(GREY, (0.5, 0.75)), str(tmp_path / f"a.{ending}"))
     check(read(tmp_path / f"a.{ending}"), GREY, 2, (0.75, 0.5))
 
@@ -164,9 +164,9 @@ def test_dicom_series_are_ordered_by_position(tmp_path):
     write_series(tmp_path / "series")
     image = read(tmp_path / "series")
     assert image.spacing == pytest.approx((4.0, 0.75, 0.5))
-    assert image.geometry["origin"] == (1, 2, 3)
+    assert image.geometry.origin == (1, 2, 3)
     np.testing.assert_array_equal(image.pixels, VOLUME)
-    (file,) = find_input_files(tmp_path)  # a folder of series
+    (file,) = find_images(tmp_path)  # a folder of series
     assert (file.case, file.kind) == ("series", "series")
     assert read(tmp_path / "series" / "1.2.3_9.dcm").pixels.shape == (6, 8)
 
@@ -306,22 +306,22 @@ def test_folders_list_images_and_leave_the_rest_alone(tmp_path):
     for name in ("b.png", "a.jpg", "c_0000.nii.gz", "d_0000.npz", ".hidden.png", "notes.txt", "dataset.json"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "folder.png").mkdir()
-    files = find_input_files(tmp_path)
+    files = find_images(tmp_path)
     assert [file.path.name for file in files] == ["a.jpg", "b.png", "c_0000.nii.gz", "d_0000.npz"]
     assert [file.case for file in files] == ["a", "b", "c", "d_0000"]
 
 
 def test_places_without_images_are_named(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
-        find_input_files(tmp_path / "absent")
+        find_images(tmp_path / "absent")
     with pytest.raises(InputError, match="holds no images"):
-        find_input_files(tmp_path)
+        find_images(tmp_path)
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(InputError, match="holds no images"):
-        find_input_files(tmp_path)
+        find_images(tmp_path)
     with pytest.raises(InputError, match="unknown ending"):
-        find_input_files(tmp_path / "a.txt")
+        find_images(tmp_path / "a.txt")
     write_series(tmp_path, VOLUME[:2])
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"beside a\.png"):
-        find_input_files(tmp_path)
+        find_images(tmp_path)

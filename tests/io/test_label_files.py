@@ -4,7 +4,8 @@ import SimpleITK as sitk
 from skimage import io
 
 from nnsam.errors import InputError
-from nnsam.io.labels import find_label_files, read_label_map
+from nnsam.io.finding import find_labels
+from nnsam.io.reading import read_labels
 
 LABELS = np.arange(30, dtype=np.uint8).reshape(5, 6)
 
@@ -25,54 +26,54 @@ def test_cases_are_found_among_other_files(tmp_path):
     for name in ("b.png", "a.nii.gz", "a.b.tif", "dataset.json", "plans.pkl", ".hidden.png"):
         (tmp_path / name).write_text("")
     (tmp_path / "folder.png").mkdir()
-    assert {case: path.name for case, path in find_label_files(tmp_path).items()} == {
+    assert {case: path.name for case, path in find_labels(tmp_path).items()} == {
         "a": "a.nii.gz",
         "a.b": "a.b.tif",
         "b": "b.png",
     }
-    assert list(find_label_files(tmp_path / "b.png")) == ["b"]
+    assert list(find_labels(tmp_path / "b.png")) == ["b"]
 
 
 def test_missing_empty_and_ambiguous_folders_are_named(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
-        find_label_files(tmp_path / "absent")
+        find_labels(tmp_path / "absent")
     with pytest.raises(InputError, match="no label maps"):
-        find_label_files(tmp_path)
+        find_labels(tmp_path)
     for name in ("a.png", "a.nii.gz"):
         (tmp_path / name).write_text("")
     with pytest.raises(InputError, match=r"a\.nii\.gz and a\.png"):
-        find_label_files(tmp_path)
+        find_labels(tmp_path)
 
 
 @pytest.mark.parametrize("ending", [".png", ".bmp", ".tif"])
 def test_pictures_have_no_spacing(tmp_path, ending):
-    read = read_label_map(write_picture(tmp_path / f"a{ending}", LABELS))
-    np.testing.assert_array_equal(read.values, LABELS)
+    read = read_labels(write_picture(tmp_path / f"a{ending}", LABELS))
+    np.testing.assert_array_equal(read.pixels, LABELS)
     assert read.spacing is None
-    assert read.geometry == {}
+    assert read.geometry is None
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
 def test_volumes_have_their_spacing_in_array_order(tmp_path, ending):
     volume = np.stack([LABELS, LABELS + 1])
-    read = read_label_map(write_volume(tmp_path / f"a{ending}", volume, (0.5, 0.75, 3.0)))
-    np.testing.assert_array_equal(read.values, volume)
+    read = read_labels(write_volume(tmp_path / f"a{ending}", volume, (0.5, 0.75, 3.0)))
+    np.testing.assert_array_equal(read.pixels, volume)
     assert read.spacing == pytest.approx((3.0, 0.75, 0.5))
 
 
 @pytest.mark.parametrize(("axis", "spacing"), [(0, (0.75, 0.5)), (1, (3.0, 0.5)), (2, (3.0, 0.75))])
 def test_single_slices_become_2d_along_any_axis(tmp_path, axis, spacing):
-    read = read_label_map(write_volume(tmp_path / "a.nii.gz", np.expand_dims(LABELS, axis), (0.5, 0.75, 3.0)))
-    np.testing.assert_array_equal(read.values, LABELS)
+    read = read_labels(write_volume(tmp_path / "a.nii.gz", np.expand_dims(LABELS, axis), (0.5, 0.75, 3.0)))
+    np.testing.assert_array_equal(read.pixels, LABELS)
     assert read.spacing == pytest.approx(spacing)
 
 
 def test_2d_nifti_tiff_stacks_masks_and_whole_floats(tmp_path):
-    assert read_label_map(write_volume(tmp_path / "a.nii.gz", LABELS, (0.5, 2.0))).spacing == pytest.approx((2.0, 0.5))
+    assert read_labels(write_volume(tmp_path / "a.nii.gz", LABELS, (0.5, 2.0))).spacing == pytest.approx((2.0, 0.5))
     stack = np.stack([LABELS] * 3)  # three slices are no colours
-    assert read_label_map(write_picture(tmp_path / "a.tif", stack)).values.shape == (3, 5, 6)
-    floats = read_label_map(write_volume(tmp_path / "b.nii.gz", LABELS.astype(np.float32), (1.0, 1.0)))
-    assert floats.values.dtype == np.int64
+    assert read_labels(write_picture(tmp_path / "a.tif", stack)).pixels.shape == (3, 5, 6)
+    floats = read_labels(write_volume(tmp_path / "b.nii.gz", LABELS.astype(np.float32), (1.0, 1.0)))
+    assert floats.pixels.dtype == np.int64
 
 
 @pytest.mark.parametrize(
@@ -84,18 +85,18 @@ def test_2d_nifti_tiff_stacks_masks_and_whole_floats(tmp_path):
 )
 def test_colour_pictures_are_refused(tmp_path, name, array, words):
     with pytest.raises(InputError, match=words):
-        read_label_map(write_picture(tmp_path / name, array))
+        read_labels(write_picture(tmp_path / name, array))
 
 
 def test_values_that_are_no_labels_are_refused(tmp_path):
     with pytest.raises(InputError, match="no whole numbers"):
-        read_label_map(write_volume(tmp_path / "a.nii.gz", np.full((3, 4), 0.5), (1.0, 1.0)))
+        read_labels(write_volume(tmp_path / "a.nii.gz", np.full((3, 4), 0.5), (1.0, 1.0)))
     with pytest.raises(InputError, match="negative"):
-        read_label_map(write_volume(tmp_path / "a.nii.gz", np.full((3, 4), -1, np.int16), (1.0, 1.0)))
+        read_labels(write_volume(tmp_path / "a.nii.gz", np.full((3, 4), -1, np.int16), (1.0, 1.0)))
     with pytest.raises(InputError, match="3 values per voxel"):
-        read_label_map(write_volume(tmp_path / "a.nrrd", np.zeros((3, 4, 3), np.uint8), (1.0, 1.0), vector=True))
+        read_labels(write_volume(tmp_path / "a.nrrd", np.zeros((3, 4, 3), np.uint8), (1.0, 1.0), vector=True))
     with pytest.raises(InputError, match="4 dimensions"):
-        read_label_map(write_volume(tmp_path / "b.nii.gz", np.zeros((2, 3, 4, 5), np.uint8), (1.0,) * 4))
+        read_labels(write_volume(tmp_path / "b.nii.gz", np.zeros((2, 3, 4, 5), np.uint8), (1.0,) * 4))
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.nii.gz", "a.nrrd", "a.mha"])
@@ -103,14 +104,14 @@ def test_values_that_are_no_labels_are_refused(tmp_path):
 def test_broken_files_are_named(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=name.replace(".", r"\.") + " (cannot be read|is not a NIfTI file)"):
-        read_label_map(tmp_path / name)
+        read_labels(tmp_path / name)
 
 
 def test_truncated_picture_is_named(tmp_path):
     path = write_picture(tmp_path / "a.png", np.random.default_rng(0).integers(0, 9, (64, 64), np.uint8))
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(InputError, match="cannot be read"):
-        read_label_map(path)
+        read_labels(path)
 
 
 def test_a_truncated_volume_is_named_because_itk_reads_it_without_a_word(tmp_path):
@@ -118,4 +119,4 @@ def test_a_truncated_volume_is_named_because_itk_reads_it_without_a_word(tmp_pat
     sitk.WriteImage(sitk.GetImageFromArray(np.ones((6, 20, 20), np.uint8)), str(path))
     path.write_bytes(path.read_bytes()[:1500])
     with pytest.raises(InputError, match="cut off"):
-        read_label_map(path)
+        read_labels(path)

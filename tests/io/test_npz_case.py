@@ -28,15 +28,15 @@ def save(tmp_path):
 def test_arrays_come_back_with_their_meaning(save, image, labels, spacing, channels):
     case = read_npz_case(save(imgs=image, gts=labels, **({} if spacing is None else {"spacing": np.array(spacing)})))
     assert case.name == "case"
-    assert case.channels == channels
-    assert case.spacing_xyz == spacing
-    np.testing.assert_array_equal(case.image, image)
+    assert case.image.channels == channels
+    assert case.image.spacing == (None if spacing is None else spacing[::-1])
+    np.testing.assert_array_equal(case.image.pixels, image)
     np.testing.assert_array_equal(case.labels, labels)
 
 
 def test_pictures_may_state_three_spacings_and_boolean_masks(save):
     case = read_npz_case(save(imgs=IMAGE, gts=LABELS.astype(bool), spacing=np.ones(3)))
-    assert case.spacing_xyz == (1.0, 1.0)
+    assert case.image.spacing == (1.0, 1.0)
     assert case.labels.dtype == np.uint8
 
 

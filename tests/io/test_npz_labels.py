@@ -7,7 +7,7 @@ import pytest
 from skimage import io
 
 from nnsam.errors import InputError
-from nnsam.io.labels import find_label_files
+from nnsam.io.finding import find_labels
 from nnsam.io.npz import read_npz_labels
 from nnsam.metrics import dice, hausdorff95
 from nnsam.metrics.evaluation import evaluate
@@ -24,21 +24,21 @@ def write(path, **arrays):
 
 def test_auto_is_the_instances_where_present(tmp_path):
     path = write(tmp_path / "a.npz", gts=CLASSES, inst=OBJECTS, box_labels=np.array([2, 5, 2]))
-    np.testing.assert_array_equal(read_npz_labels(path, "auto").values, OBJECTS)
-    np.testing.assert_array_equal(read_npz_labels(path, "inst").values, OBJECTS)
-    np.testing.assert_array_equal(read_npz_labels(path, "gts").values, CLASSES)
+    np.testing.assert_array_equal(read_npz_labels(path, "auto").pixels, OBJECTS)
+    np.testing.assert_array_equal(read_npz_labels(path, "inst").pixels, OBJECTS)
+    np.testing.assert_array_equal(read_npz_labels(path, "gts").pixels, CLASSES)
 
 
 def test_auto_numbers_classes_by_their_boxes(tmp_path):
     path = write(tmp_path / "a.npz", gts=CLASSES, box_labels=np.array([2, 5], np.int16))
     expected = np.select([CLASSES == 2, CLASSES == 5], [1, 2])
-    np.testing.assert_array_equal(read_npz_labels(path, "auto").values, expected)
+    np.testing.assert_array_equal(read_npz_labels(path, "auto").pixels, expected)
     swapped = write(tmp_path / "b.npz", gts=CLASSES, box_labels=np.array([5, 2]))
-    np.testing.assert_array_equal(read_npz_labels(swapped, "auto").values, expected * 2 % 3)
+    np.testing.assert_array_equal(read_npz_labels(swapped, "auto").pixels, expected * 2 % 3)
     fewer = write(tmp_path / "c.npz", gts=CLASSES, box_labels=np.array([5]))
-    np.testing.assert_array_equal(read_npz_labels(fewer, "auto").values, CLASSES == 5)
+    np.testing.assert_array_equal(read_npz_labels(fewer, "auto").pixels, CLASSES == 5)
     plain = write(tmp_path / "d.npz", gts=CLASSES)
-    np.testing.assert_array_equal(read_npz_labels(plain, "auto").values, CLASSES)
+    np.testing.assert_array_equal(read_npz_labels(plain, "auto").pixels, CLASSES)
 
 
 def test_spacing_is_turned_into_array_order(tmp_path):
@@ -84,9 +84,9 @@ def test_damaged_files_are_named(tmp_path):
 def test_npz_beside_other_label_maps_is_left_alone(tmp_path):
     """nnU-Net saves probabilities as <case>.npz beside its predictions."""
     (tmp_path / "a.npz").write_text("")
-    assert list(find_label_files(tmp_path)) == ["a"]
+    assert list(find_labels(tmp_path)) == ["a"]
     (tmp_path / "a.nii.gz").write_text("")
-    assert find_label_files(tmp_path)["a"].name == "a.nii.gz"
+    assert find_labels(tmp_path)["a"].name == "a.nii.gz"
 
 
 # Scored with the standard profile.

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from nnsam.errors import InputError
-from nnsam.nnunet.raw_dataset import check_dataset_folder_name, image_name, write_dataset_json
+from nnsam.nnunet.raw_dataset import check_dataset_folder_name, write_dataset_json
 
 
 @pytest.mark.parametrize("name", ["Dataset001_A", "Dataset999_my-data.v2"])
@@ -17,10 +17,6 @@ def test_names_that_nnunet_accepts(name, tmp_path):
 def test_other_names_are_refused(name, tmp_path):
     with pytest.raises(InputError, match="DatasetXXX_Name"):
         check_dataset_folder_name(tmp_path / name)
-
-
-def test_image_names_carry_the_channel():
-    assert image_name("case", ".nii.gz", 2) == "case_0002.nii.gz"
 
 
 def test_nnunets_label_manager_reads_the_regions(tmp_path):

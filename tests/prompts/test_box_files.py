@@ -6,12 +6,12 @@ import SimpleITK as sitk
 from skimage import io
 
 from nnsam.errors import InputError
-from nnsam.io.image import make_input_image
-from nnsam.io.inputs import InputFile, find_input_files
+from nnsam.io.finding import InputFile, find_images
+from nnsam.io.image import make_image
 from nnsam.prompts.box_files import boxes_of_labels, open_box_source
 
-PICTURE = make_input_image("a.png", np.zeros((6, 8), np.uint8), 2)
-VOLUME = make_input_image("v.nii.gz", np.zeros((4, 6, 8), np.uint8), 3)
+PICTURE = make_image("a.png", np.zeros((6, 8), np.uint8), 2)
+VOLUME = make_image("v.nii.gz", np.zeros((4, 6, 8), np.uint8), 3)
 
 
 def picture_file(folder, name="a.png"):
@@ -181,7 +181,7 @@ def test_label_volumes_must_have_the_images_geometry(tmp_path, change, words):
         image.SetSpacing(settings.get("spacing", (1, 1, 4)))
         image.SetOrigin(settings.get("origin", (0, 0, 0)))
         sitk.WriteImage(image, str(tmp_path / f"{name}.nii.gz"))
-    (file,) = find_input_files(tmp_path / "image.nii.gz")
+    (file,) = find_images(tmp_path / "image.nii.gz")
     source = open_box_source(path=tmp_path / "mask.nii.gz")
     if words is None:
         assert source(file, file.read()).boxes.tolist() == [[0, 0, 0, 7, 5, 3]]
@@ -193,10 +193,10 @@ def test_label_volumes_must_have_the_images_geometry(tmp_path, change, words):
 def test_the_images_own_boxes(tmp_path):
     source = open_box_source()
     file = InputFile(tmp_path / "a.npz", "npz", ".npz")
-    image = make_input_image("a.npz", np.zeros((6, 8), np.uint8), 2, boxes=np.array([[0, 1, 7, 5]], np.int32))
+    image = make_image("a.npz", np.zeros((6, 8), np.uint8), 2, boxes=np.array([[0, 1, 7, 5]], np.int32))
     assert source(file, image).boxes.tolist() == [[0, 1, 7, 5]]
     with pytest.raises(InputError, match=r"a.png needs boxes; give --box or --boxes\."):
         source(picture_file(tmp_path), PICTURE)
-    empty = make_input_image("a.npz", np.zeros((6, 8), np.uint8), 2, boxes=np.zeros((0, 4)))
+    empty = make_image("a.npz", np.zeros((6, 8), np.uint8), 2, boxes=np.zeros((0, 4)))
     with pytest.raises(InputError, match="key boxes: found no box"):
         source(file, empty)

@@ -14,7 +14,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnsam import weights
 from nnsam.datasets.phantom import write_phantom_dataset
-from nnsam.nnunet.raw_dataset import image_name
+from nnsam.io.finding import image_name
 from nnsam.weights import WeightsSource
 
 

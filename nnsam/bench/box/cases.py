@@ -46,14 +46,14 @@ def read_box_case(path: Path) -> BoxCase:
 
     case = read_npz_case(path)
     labels = read_npz_labels(path, "auto")
-    found = [(value, box) for value, box in enumerate(ndimage.find_objects(labels.values), start=1) if box is not None]
+    found = [(value, box) for value, box in enumerate(ndimage.find_objects(labels.pixels), start=1) if box is not None]
     boxes = [[side.start for side in box] + [side.stop for side in box] for _, box in found]
     return BoxCase(
         case.name,
-        case.image,
-        labels.values,
+        case.image.pixels,
+        labels.pixels,
         [value for value, _ in found],
-        np.array(boxes, dtype=np.int64).reshape(len(boxes), 2 * labels.values.ndim),
+        np.array(boxes, dtype=np.int64).reshape(len(boxes), 2 * labels.dimensions),
         labels.spacing,
     )
 

@@ -21,7 +21,7 @@ from nnsam.datasets.mmwhs.files import Pair, SourceFile, pair_files
 from nnsam.datasets.mmwhs.slices import Slice, read_pair
 from nnsam.datasets.mmwhs.writer import Writer
 from nnsam.errors import InputError
-from nnsam.io.image import InputImage
+from nnsam.io.image import Image
 
 FILE_NAME = re.compile(
     r"(?P<kind>img|lab)(?P<number>\d+)_slice_?(?P<slice>\d+)\.nii(?:\.gz)?",
@@ -110,7 +110,7 @@ def write_slice(pair: Pair, writer: Writer, trust_image: bool = False) -> None:
     writer.add_slice(f"{patient}_slice{int(index):02d}", patient, item)
 
 
-def _plane(image: InputImage, place: str) -> tuple[tuple[int, int], tuple[float, float]]:
+def _plane(image: Image, place: str) -> tuple[tuple[int, int], tuple[float, float]]:
     """Shape of a slice, whichever axis of the file has the length 1, and its spacing (x, y)."""
     kept = [axis for axis in range(image.pixels.ndim) if image.pixels.ndim == 2 or image.pixels.shape[axis] > 1]
     if len(kept) != 2 or image.spacing is None:

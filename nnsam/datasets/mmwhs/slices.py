@@ -1,6 +1,5 @@
 """Which slices of a volume become cases, and how they get one size."""
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from nnsam.datasets.mmwhs.files import Pair
 from nnsam.errors import InputError
-from nnsam.io.image import InputImage
+from nnsam.io.image import Geometry, Image
 from nnsam.io.volumes import read_volume
 
 # How far apart, in units of the smallest voxel side, corresponding corners of image and label may lie. Headers that
@@ -33,7 +32,7 @@ class Oriented:
     spacing_xyz: tuple[float, float, float]
 
 
-def read_pair(pair: Pair, *, trust_image: bool = False) -> tuple[InputImage, InputImage | None]:
+def read_pair(pair: Pair, *, trust_image: bool = False) -> tuple[Image, Image | None]:
     """Reads image and label; both have the same grid.
 
     Args:
@@ -53,7 +52,7 @@ def read_pair(pair: Pair, *, trust_image: bool = False) -> tuple[InputImage, Inp
     return image, label
 
 
-def _check_same_grid(pair: Pair, image: InputImage, label: InputImage, trust_image: bool) -> None:
+def _check_same_grid(pair: Pair, image: Image, label: Image, trust_image: bool) -> None:
     assert pair.label is not None
     if label.shape != image.shape or label.pixels.shape != label.shape:
         raise InputError(
@@ -62,8 +61,9 @@ def _check_same_grid(pair: Pair, image: InputImage, label: InputImage, trust_ima
         )
     if trust_image:
         return
-    distance = np.abs(_corners(image) - _corners(label)).max()
-    tolerance = TOLERANCE * min(image.geometry["spacing"])
+    geometry, size = _geometry(image), image.file_shape[::-1]
+    distance = np.abs(geometry.corners(size) - _geometry(label).corners(size)).max()
+    tolerance = TOLERANCE * min(geometry.spacing)
     if not distance <= tolerance:
         raise InputError(
             f"{pair.label.place} lies up to {distance:.3g} mm away from its image (spacing, origin or direction "
@@ -72,17 +72,12 @@ def _check_same_grid(pair: Pair, image: InputImage, label: InputImage, trust_ima
         )
 
 
-def _corners(image: InputImage) -> NDArray[np.float64]:
-    """Positions in mm of the outermost voxel centres, (2^n, n)."""
-    spacing, origin = (np.array(image.geometry[key]) for key in ("spacing", "origin"))
-    size = np.array(image.file_shape[::-1])
-    # A slice that was a volume keeps three axes in its geometry.
-    direction = np.array(image.geometry["direction"]).reshape(len(spacing), len(spacing))
-    corners = np.array(list(itertools.product((0, 1), repeat=len(spacing)))) * (size - 1) * spacing
-    return origin + corners @ direction.T
+def _geometry(image: Image) -> Geometry:
+    assert image.geometry is not None, "read from a volume"
+    return image.geometry
 
 
-def orient(image: InputImage, orientation: str, source: str | Path, array: NDArray | None = None) -> Oriented:
+def orient(image: Image, orientation: str, source: str | Path, array: NDArray | None = None) -> Oriented:
     """Permutes and flips axes; oblique volumes get the axes that are nearest to theirs, as ITK's DICOMOrient does.
 
     Args:
@@ -100,12 +95,12 @@ def orient(image: InputImage, orientation: str, source: str | Path, array: NDArr
         raise InputError(
             f"{source} is not a grey volume with several slices along each axis; it has the size {image.file_shape}."
         )
-    own = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.geometry["direction"])
+    own = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(_geometry(image).direction)
     axes = [next(i for i in range(3) if own[i] in (letter, _OPPOSITE[letter])) for letter in orientation]
     # Array axes count backwards: axis 2 is x.
     values = (image.pixels if array is None else array).transpose([2 - axes[2], 2 - axes[1], 2 - axes[0]])
     flips = tuple(2 - i for i in range(3) if own[axes[i]] != orientation[i])
-    x, y, z = (image.geometry["spacing"][axis] for axis in axes)
+    x, y, z = (_geometry(image).spacing[axis] for axis in axes)
     return Oriented(np.flip(values, flips), (x, y, z))
 
 

@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +10,10 @@ from numpy.typing import NDArray
 from nnsam.datasets.mmwhs.files import absent_classes, class_labels, map_labels
 from nnsam.datasets.mmwhs.slices import Slice
 from nnsam.errors import InputError
-from nnsam.io.image import InputImage
-from nnsam.io.writing import write_nifti
-from nnsam.nnunet.raw_dataset import image_name, write_dataset_json
+from nnsam.io.finding import image_name
+from nnsam.io.image import Image
+from nnsam.io.writing import write_image, write_labels
+from nnsam.nnunet.raw_dataset import write_dataset_json
 
 _ENDING = ".nii.gz"
 
@@ -81,17 +81,18 @@ class Writer:
         part = self._register(case, patient, item.labels, test)
         if item.cut:
             self._cut.append(case)
-        write_nifti(self._folder / f"images{part}" / image_name(case, _ENDING), item.image, item.spacing_xy)
-        write_nifti(self._folder / f"labels{part}" / f"{case}{_ENDING}", item.labels, item.spacing_xy)
+        image = Image(item.image, 2, item.spacing_xy[::-1])
+        write_image(self._folder / f"images{part}" / image_name(case, _ENDING), image)
+        write_labels(self._folder / f"labels{part}" / f"{case}{_ENDING}", image.with_pixels(item.labels))
 
     def add_volume(
-        self, case: str, patient: str, image: InputImage, labels: NDArray[np.uint8] | None, *, test: bool = False
+        self, case: str, patient: str, image: Image, labels: NDArray[np.uint8] | None, *, test: bool = False
     ) -> None:
         """Writes a 3D case in the file's own orientation, with the image's geometry for both."""
         part = self._register(case, patient, labels, test)
-        _write_volume(self._folder / f"images{part}" / image_name(case, _ENDING), image.pixels, image.geometry)
+        write_image(self._folder / f"images{part}" / image_name(case, _ENDING), image)
         if labels is not None:
-            _write_volume(self._folder / f"labels{part}" / f"{case}{_ENDING}", labels, image.geometry)
+            write_labels(self._folder / f"labels{part}" / f"{case}{_ENDING}", image.with_pixels(labels))
 
     def finish(self, name: str, rule: str) -> Conversion:
         """Writes dataset.json and patients.json.
@@ -133,14 +134,3 @@ class Writer:
         if labels is not None:
             self._present.update(np.flatnonzero(np.bincount(labels.ravel(), minlength=1)).tolist())
         return "Ts" if test else "Tr"
-
-
-def _write_volume(path: Path, array: NDArray, geometry: dict[str, Any]) -> None:
-    import SimpleITK as sitk
-
-    path.parent.mkdir(exist_ok=True)
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(geometry["spacing"])
-    image.SetOrigin(geometry["origin"])
-    image.SetDirection(geometry["direction"])
-    sitk.WriteImage(image, str(path), True)

@@ -21,8 +21,8 @@ from nnsam.fewshot.report.tables import (
 )
 from nnsam.fewshot.runs.state import RunKey
 from nnsam.fewshot.study.layout import dataset_name, raw_folder, test_folder
+from nnsam.io.finding import image_name
 from nnsam.io.overlay import COLORS, overlay
-from nnsam.nnunet.raw_dataset import image_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -298,7 +298,7 @@ def _plane(reference: NDArray[np.integer]) -> int | tuple[()]:
 
 
 def _read_case(results: Results, case: str) -> tuple[NDArray, NDArray[np.integer]]:
-    from nnsam.io.inputs import find_input_files
+    from nnsam.io.reading import read_image
 
     protocol = results.protocol
     if results.part == "test":
@@ -307,16 +307,16 @@ def _read_case(results: Results, case: str) -> tuple[NDArray, NDArray[np.integer
         first = min(protocol.subsets)
         folder, part = raw_folder(results.folder) / dataset_name(protocol, *first), "Tr"
     file = folder / f"images{part}" / image_name(case, protocol.file_ending)
-    image = find_input_files(file)[0].read().pixels
+    image = read_image(file).pixels
     return image, _read_labels(folder / f"labels{part}" / f"{case}{protocol.file_ending}", None)
 
 
 def _read_labels(path: Path, shape: tuple[int, ...] | None) -> NDArray[np.integer]:
-    from nnsam.io.labels import read_label_map
+    from nnsam.io.reading import read_labels
 
     if not path.is_file():
         raise InputError(f"{path} is missing, which the pictures need; restore it, or leave them out by --overlays 0")
-    labels = read_label_map(path).values
+    labels = read_labels(path).pixels
     if shape is not None and labels.shape != shape:
         raise InputError(f"{path} has the size {labels.shape}, and its reference {shape}; make the run again")
     return labels

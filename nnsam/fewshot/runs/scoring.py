@@ -66,9 +66,9 @@ def score(folder: Path, predictions: str, name: str, references: Path, dataset_j
 
 def hash_predictions(folder: Path) -> dict[str, str]:
     """Case -> SHA-256 of its label map, sorted."""
-    from nnsam.io.labels import find_label_files
+    from nnsam.io.finding import find_labels
 
-    return {case: _sha256(path) for case, path in find_label_files(folder).items()}
+    return {case: _sha256(path) for case, path in find_labels(folder).items()}
 
 
 def hash_results(folder: Path) -> dict[str, str]:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from nnsam.errors import InputError
-from nnsam.io.labels import PICTURE_ENDINGS, read_label_map
-from nnsam.io.volumes import check_nifti_length
+from nnsam.io.finding import group_channels, image_name, visible
+from nnsam.io.image import Geometry, Tolerance, Tolerances
+from nnsam.io.reading import read_header, read_labels
 from nnsam.metrics.classes import Classes
-from nnsam.nnunet.raw_dataset import SourceCase, image_name
+from nnsam.nnunet.raw_dataset import SourceCase
 
 # Of spacings, relative; of directions, absolute; of origins, in pixels. Writers round these numbers.
 _TOLERANCE = 1e-3
@@ -63,79 +63,37 @@ def check_case(case: SourceCase, classes: Classes) -> CheckedCase:
             origin or direction.
     """
     digest = hash_files([*case.images, case.label])
-    values = np.unique(read_label_map(case.label).values)
+    values = np.unique(read_labels(case.label).pixels)
     classes.check_values(values, str(case.label), with_ignore=True)
-    reference = _geometry(case.label)
     for image in case.images:
-        _compare(image, _geometry(image), reference, case.label)
+        _compare(image, case.label)
     found = {name for name, members in classes.values.items() if np.isin(members, values).any()}
     return CheckedCase(digest, frozenset(found))
 
 
-def _geometry(path: Path) -> dict[str, tuple[float, ...]]:
-    """Size (x, y[, z]) and, of volumes, spacing, origin and direction, from the header where the format has one."""
-    name = path.name.lower()
-    try:
-        if name.endswith((".tif", ".tiff")):
-            import tifffile
-
-            with tifffile.TiffFile(path) as file:
-                return {"size": file.series[0].shape[::-1]}
-        if name.endswith((*PICTURE_ENDINGS, ".jpg", ".jpeg")):
-            from PIL import Image
-
-            with Image.open(path) as picture:
-                return {"size": picture.size}
-        return _volume_geometry(path)
-    except (OSError, EOFError, zlib.error, RuntimeError, ValueError, SyntaxError) as error:  # SyntaxError: broken PNG
-        if isinstance(error, InputError):
-            raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
-        raise InputError(f"{path} cannot be read ({reason}); restore it") from error
+def _compare(image: Path, label: Path) -> None:
+    (size, found), (expected_size, expected) = read_header(image), read_header(label)
+    if len(size) == len(expected_size) + 1 and size[0] in (3, 4):  # the colours of a TIFF
+        size = size[1:]
+    if size != expected_size:
+        raise _different("size", size, expected_size, image, label)
+    if expected is None:
+        return
+    tolerances = Tolerances(
+        spacing=Tolerance(_TOLERANCE, 0.0),
+        origin=Tolerance(0.0, _ORIGIN_TOLERANCE * min(expected.spacing)),
+        direction=Tolerance(0.0, _TOLERANCE),
+    )
+    found = found or Geometry((), (), ())
+    for key in found.differences(expected, tolerances):
+        raise _different(key, getattr(found, key), getattr(expected, key), image, label)
 
 
-def _volume_geometry(path: Path) -> dict[str, tuple[float, ...]]:
-    import SimpleITK as sitk
-
-    if path.name.lower().endswith((".nii", ".nii.gz")):
-        check_nifti_length(path)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    return {
-        "size": reader.GetSize(),
-        "spacing": reader.GetSpacing(),
-        "origin": reader.GetOrigin(),
-        "direction": reader.GetDirection(),
-    }
-
-
-def _compare(
-    image: Path, found: dict[str, tuple[float, ...]], reference: dict[str, tuple[float, ...]], label: Path
-) -> None:
-    for key, expected in reference.items():
-        value = found.get(key, ())
-        # A colour TIFF has an axis of three in front of (x, y).
-        if key == "size" and len(value) == len(expected) + 1 and value[0] in (3, 4):
-            value = value[1:]
-        if len(value) != len(expected) or not _close(key, value, expected, reference):
-            raise InputError(
-                f"{image} and {label} differ in their {key} ({_text(value)} and {_text(expected)}); expected image and "
-                "label of the same geometry: resample one of them"
-            )
-
-
-def _close(
-    key: str, found: Sequence[float], expected: Sequence[float], reference: dict[str, tuple[float, ...]]
-) -> bool:
-    difference = np.abs(np.subtract(found, expected))
-    if key == "size":
-        return not difference.any()
-    if key == "spacing":
-        return bool((difference <= _TOLERANCE * np.abs(expected)).all())
-    if key == "direction":
-        return bool((difference <= _TOLERANCE).all())
-    return bool((difference <= _ORIGIN_TOLERANCE * min(reference["spacing"])).all())
+def _different(key: str, found: Sequence[float], expected: Sequence[float], image: Path, label: Path) -> InputError:
+    return InputError(
+        f"{image} and {label} differ in their {key} ({_text(found)} and {_text(expected)}); expected image and "
+        "label of the same geometry: resample one of them"
+    )
 
 
 def _text(values: Sequence[float]) -> str:
@@ -211,14 +169,16 @@ def read_cases(
     """
     images, labels = folder / f"images{part}", folder / f"labels{part}"
     expected = set(names)
-    found: dict[str, list[Path]] = {}
-    for path in sorted(images.glob(f"*{file_ending}")):
-        found.setdefault(path.name[: -len(file_ending) - 5], []).append(path)
-    present = {path.name[: -len(file_ending)] for path in labels.glob(f"*{file_ending}")}
+    found, others = group_channels(visible(images), file_ending)
+    found |= {path.name.removesuffix(file_ending): {} for path in others if path.name.endswith(file_ending)}
+    present = {path.name[: -len(file_ending)] for path in visible(labels) if path.name.endswith(file_ending)}
     for name in sorted(expected ^ found.keys() | expected ^ present):
         what = "lacks files of" if name in expected else "holds files of the further"
         raise InputError(f"{folder} {what} case {name}, so that it was edited after `prepare`; {_MEND}")
-    cases = {name: SourceCase(name, tuple(found[name]), labels / f"{name}{file_ending}") for name in sorted(expected)}
+    cases = {
+        name: SourceCase(name, tuple(found[name].values()), labels / f"{name}{file_ending}")
+        for name in sorted(expected)
+    }
     for name, case in cases.items():
         if hash_files([*case.images, case.label]) != hashes.get(name):
             raise InputError(

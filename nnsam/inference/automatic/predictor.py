@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nnsam.errors import InputError
 from nnsam.inference.bundle import Bundle
 from nnsam.inference.openvino_backend import Networks
-from nnsam.io.cases import Case, check_channels
+from nnsam.io.finding import Case, check_channels
 
 # What nnU-Net takes for the missing third axis of a picture: thicker than any pixel.
 _PICTURE_THICKNESS = 999.0
@@ -248,7 +248,7 @@ class Predictor:
         Raises:
             InputError: unreadable, or unfitting images.
         """
-        from nnsam.io.nnunet_readers.registry import reader
+        from nnsam.io.nnunet_readers import reader
 
         expected = self.bundle.manifest["input"]
         pixels, properties = reader(expected["reader"]).read_images(case.files)
@@ -305,7 +305,7 @@ class Predictor:
         Raises:
             InputError: the place cannot be written to.
         """
-        from nnsam.io.nnunet_readers.registry import reader
+        from nnsam.io.nnunet_readers import reader
 
         io = reader(self.bundle.manifest["input"]["reader"])
         io.write_segmentation(prediction.segmentation, path, prediction.properties)

@@ -13,11 +13,13 @@ from nnsam.errors import InputError, NnsamError
 from nnsam.inference.bundle import Bundle
 from nnsam.inference.folders.pipeline import RunCancelled, run_jobs
 from nnsam.inference.folders.record import RECORD, RunRecord, describe_inputs, describe_outputs, has_record
+from nnsam.io.formats import beside, check_outputs
+from nnsam.io.writing import write_class_probabilities
 from nnsam.support.files import atomic_file
 
 if TYPE_CHECKING:
     from nnsam.inference.automatic.predictor import Predictor
-    from nnsam.io.cases import Case
+    from nnsam.io.finding import Case
 
 
 @dataclass(frozen=True)
@@ -144,12 +146,10 @@ class CaseJob:
         return self.outcome
 
     def _write(self) -> None:
-        from nnsam.io.nnunet_readers.registry import write_probabilities
-
         prediction = self.predictor.restore(self._logits, self._prepared)
         paths = output_files(self.outcome.output, self.predictor.file_ending, self.options)
         if self.options.save_probabilities:
-            write_probabilities(paths[1], prediction.probabilities())
+            write_class_probabilities(paths[1], prediction.probabilities())
         self.predictor.write(prediction, paths[0])
         self.outcome.outputs = describe_outputs(paths)
 
@@ -184,7 +184,7 @@ def output_files(output: Path, file_ending: str, options: RunOptions) -> list[Pa
     """Returns the label map and, where they are wanted, the probabilities of a case, named as nnU-Net names them."""
     if not options.save_probabilities:
         return [output]
-    return [output, output.with_name(output.name[: -len(file_ending)] + ".npz")]
+    return [output, beside(output, file_ending, ".npz")]
 
 
 def predict_one(predictor: "Predictor", case: "Case", output: Path, options: RunOptions) -> CaseOutcome:
@@ -206,7 +206,6 @@ __all__ = [
     "FolderReport",
     "FolderRun",
     "RunOptions",
-    "check_outputs",
     "predict_folder",
     "predict_one",
     "run_folder",
@@ -266,8 +265,9 @@ class FolderRun:
         self._ending = bundle.manifest["input"]["file_ending"]
         if self._folder.exists() and not self._folder.is_dir():
             raise InputError(f"{self._folder} is a file; several cases need a folder for their label maps.")
-        written = [path for case in cases for path in self._outputs(case)]
-        check_outputs([*written, self._folder / DATASET_JSON, self._folder / RECORD], cases)
+        written = [(case.name, path) for case in cases for path in self._outputs(case)]
+        own = [(name, self._folder / name) for name in (DATASET_JSON, RECORD)]
+        check_outputs([*written, *own], [file for case in cases for file in case.files])
         self._record = RunRecord(self._folder, bundle.digest, options.as_dict())
         if resume:
             self._record.resume()
@@ -319,18 +319,6 @@ class FolderRun:
             draft.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
 
 
-def check_outputs(outputs: Iterable[Path], cases: Iterable["Case"]) -> None:
-    """Checks that no image would be overwritten.
-
-    Raises:
-        InputError: one would.
-    """
-    images = {Path(file).resolve() for case in cases for file in case.files}
-    for path in outputs:
-        if path.resolve() in images:
-            raise InputError(f"{path} is an image to be segmented and would be overwritten; choose another output.")
-
-
 def predict_folder(
     predictor: "Predictor",
     cases: Sequence["Case"],
@@ -353,7 +341,7 @@ def predict_folder(
 
     Args:
         predictor: the model.
-        cases: see `nnsam.io.cases.find_cases`.
+        cases: see `nnsam.io.finding.find_cases`.
         out: output folder.
         save_probabilities: write them too.
         mirror: average over mirrored images, where the model was trained so.

@@ -21,7 +21,7 @@ from nnsam.errors import InputError, NnsamError, SetupError
 from nnsam.inference.bundle import Bundle, is_bundle
 from nnsam.inference.folders.dispatch import Outcome, WorkerLost, spread
 from nnsam.inference.folders.predict import CaseOutcome, FolderReport, FolderRun, RunOptions, output_files, predict_one
-from nnsam.io.cases import Case
+from nnsam.io.finding import Case
 
 # One worker for so many processors unless the user says otherwise: networks scale well up to here.
 _PROCESSORS_PER_WORKER = 8
@@ -242,7 +242,7 @@ def predict_on_ray(
 
     Args:
         bundle: the model, or its folder.
-        cases: see `nnsam.io.cases.find_cases`.
+        cases: see `nnsam.io.finding.find_cases`.
         output: folder.
         options: of the run.
         address: "local", "auto", host:port, or None, see `nnsam.inference.folders.ray_run.connected`.

@@ -7,23 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nnsam.errors import InputError, NnsamError, SetupError
-from nnsam.io.image import InputImage
-from nnsam.io.inputs import InputFile
+from nnsam.io.finding import InputFile
+from nnsam.io.formats import beside, check_outputs, label_dtype, label_ending, label_endings
 from nnsam.io.overlay import draw_segmentation
-from nnsam.io.writing import (
-    LABEL_ENDINGS,
-    label_dtype,
-    label_ending,
-    write_png,
-    write_probabilities,
-    write_segmentation,
-)
-from nnsam.prompts.box_files import BoxPrompts, BoxSource
+from nnsam.io.writing import write_labels, write_object_probabilities, write_png
+from nnsam.prompts.box_files import BoxSource
 from nnsam.prompts.convention import from_challenge
-from nnsam.support.files import atomic_file
 
 if TYPE_CHECKING:
     from nnsam.inference import BoxPredictor
@@ -79,7 +70,13 @@ def plan_tasks(
         tasks = [_task_in_folder(file, output, overlay, probabilities) for file in inputs]
     else:
         tasks = [_task_of_file(inputs[0], output, overlay, probabilities)]
-    _check_outputs(tasks, protected)
+    outputs = [
+        (task.input.path.name, path)
+        for task in tasks
+        for path in (task.output, task.overlay, task.probabilities)
+        if path is not None
+    ]
+    check_outputs(outputs, [*(task.input.path for task in tasks), *protected])
     return tasks
 
 
@@ -94,36 +91,19 @@ def _task_in_folder(file: InputFile, folder: Path, overlay: bool, probabilities:
 
 
 def _task_of_file(file: InputFile, output: Path, overlay: bool, probabilities: bool) -> SegmentTask:
-    endings = LABEL_ENDINGS[file.kind]
+    endings = label_endings(file.kind)
     ending = next((ending for ending in endings if output.name.lower().endswith(ending)), None)
     if ending is None:
         raise InputError(
             f"{output} cannot hold the label map of {file.path}; expected a name ending with {', '.join(endings)}, or "
             "a folder."
         )
-    stem = output.name[: -len(ending)]
     return SegmentTask(
         file,
         output,
-        output.with_name(f"{stem}_overlay.png") if overlay else None,
-        output.with_name(f"{stem}_probabilities.npz") if probabilities else None,
+        beside(output, ending, "_overlay.png") if overlay else None,
+        beside(output, ending, "_probabilities.npz") if probabilities else None,
     )
-
-
-def _check_outputs(tasks: Sequence[SegmentTask], protected: Iterable[Path]) -> None:
-    sources = {task.input.path.resolve() for task in tasks} | {path.resolve() for path in protected}
-    written: dict[Path, Path] = {}
-    for task in tasks:
-        for path in (task.output, task.overlay, task.probabilities):
-            if path is None:
-                continue
-            if path.resolve() in sources:
-                raise InputError(f"{path} is an input and would be overwritten; choose another output.")
-            other = written.setdefault(path.resolve(), task.input.path)
-            if other != task.input.path:
-                raise InputError(
-                    f"{other.name} and {task.input.path.name} would both be written to {path}; rename one of them."
-                )
 
 
 @dataclass(frozen=True)
@@ -295,11 +275,11 @@ def segment_case(predictor: "BoxPredictor", task: SegmentTask, boxes: BoxSource,
     prediction = predictor.predict(prompts.boxes, mode=mode)
     objects = prediction.label_map()
     labels = np.array([0, *prompts.labels], dtype=label_dtype(prompts.labels))[objects]
-    write_segmentation(task.output, labels, image)
+    write_labels(task.output, image.with_pixels(labels))
     if task.overlay is not None:
-        _write_overlay(task.overlay, image, labels, prompts)
+        write_png(task.overlay, draw_segmentation(image.pixels, labels, from_challenge(prompts.boxes)))
     if task.probabilities is not None:
-        write_probabilities(task.probabilities, prediction, prompts.labels)
+        write_object_probabilities(task.probabilities, prediction, prompts.labels)
     return CaseResult(
         task.input.path,
         task.output,
@@ -309,8 +289,3 @@ def segment_case(predictor: "BoxPredictor", task: SegmentTask, boxes: BoxSource,
         np.bincount(objects.ravel(), minlength=len(prompts.labels) + 1)[1:].tolist(),
         time.perf_counter() - start,
     )
-
-
-def _write_overlay(path: Path, image: InputImage, labels: NDArray[np.integer], prompts: BoxPrompts) -> None:
-    with atomic_file(path) as draft:
-        write_png(draft, draw_segmentation(image.pixels, labels, from_challenge(prompts.boxes)))

@@ -10,8 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnsam.errors import InputError, NnsamError, NnsamWarning
-from nnsam.support.files import atomic_file
+from nnsam.errors import InputError, NnsamWarning
+from nnsam.io.image import Tolerance, agree, decoding
+from nnsam.io.writing import whole_file
+
+# Numpy's own, with which nnU-Net compares the files of an image.
+_TOLERANCE = Tolerance(relative=1e-5, absolute=1e-8)
+_DAMAGED = "{path} is damaged, cut off or of another format ({reason}); copy or export it again."
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ class ImageIO(ABC):
         files = []
         for path in map(Path, paths):
             _check_file(path)
-            file = self._read_or_complain(path)
+            with decoding(path, _DAMAGED):
+                file = self._read(path)
             files.append((path, file, _as_float(path, file.pixels)))
         first, reference, _ = files[0]
         for path, file, pixels in files[1:]:
@@ -85,23 +91,8 @@ class ImageIO(ABC):
         path = Path(path)
         small = segmentation.size == 0 or segmentation.max() < 255
         labels = segmentation.astype(np.uint8 if small else np.uint16, copy=False)
-        with atomic_file(path) as draft:
-            try:
-                self._write(draft, path, labels, properties)
-            except InputError:
-                raise
-            except (OSError, RuntimeError) as error:
-                raise InputError(f"{path} cannot be written ({_reason(error)}).") from error
-
-    def _read_or_complain(self, path: Path) -> ImageFile:
-        try:
-            return self._read(path)
-        except NnsamError:
-            raise
-        except Exception as error:  # damaged files make decoders raise anything: KeyError, struct.error, RuntimeError
-            raise InputError(
-                f"{path} is damaged, cut off or of another format ({_reason(error)}); copy or export it again."
-            ) from error
+        with whole_file(path) as draft:
+            self._write(draft, path, labels, properties)
 
     @abstractmethod
     def _read(self, path: Path) -> ImageFile:
@@ -110,13 +101,6 @@ class ImageIO(ABC):
     @abstractmethod
     def _write(self, draft: Path, path: Path, labels: NDArray[np.integer], properties: Mapping[str, Any]) -> None:
         """Writes (z, y, x) labels to `draft`, which is renamed to `path` afterwards."""
-
-
-def _reason(error: Exception) -> str:
-    """What an exception says on one line; of ITK's long ones the last line, which holds the cause."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    text = lines[-1] if "ITK" in lines[0] else " ".join(lines)
-    return text.rstrip(".")
 
 
 def _check_file(path: Path) -> None:
@@ -147,7 +131,7 @@ def _check_same_shape(first: Path, reference: NDArray, path: Path, pixels: NDArr
 
 def _check_same_spacing(first: Path, reference: ImageFile, path: Path, file: ImageFile) -> None:
     one, other = reference.stored_spacing, file.stored_spacing
-    if len(one) != len(other) or not np.allclose(one, other):
+    if not agree(one, other, _TOLERANCE):
         raise InputError(
             f"{path} has the spacing {_text(other)} mm, {first.name} {_text(one)} mm; the files of one image must have "
             "one spacing, so resample one of them or mend its header."
@@ -156,7 +140,7 @@ def _check_same_spacing(first: Path, reference: ImageFile, path: Path, file: Ima
 
 def _warn_of_other_position(first: Path, reference: ImageFile, path: Path, file: ImageFile) -> None:
     for name, values in reference.position.items():
-        if not np.allclose(values, file.position[name]):
+        if not agree(values, file.position[name], _TOLERANCE):
             warnings.warn(
                 f"{path} and {first.name} have different {name}s; their pixels are taken to lie on each other, and the "
                 f"label map gets the {name} of {first.name}.",

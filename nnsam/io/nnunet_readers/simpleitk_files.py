@@ -1,8 +1,6 @@
 """Volumes and pictures with a geometry (NIfTI, NRRD, MHA, GIPL), read by SimpleITK."""
 
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError
+from nnsam.io.image import Geometry
 from nnsam.io.nnunet_readers.base import ImageFile, ImageIO
-from nnsam.io.volumes import check_nifti_length
+from nnsam.io.volumes import check_nifti_length, is_nifti, itk_geometry, itk_image, quiet_itk
 
-_NIFTI = (".nii", ".nii.gz")
 # Length of the header of GIPL, whose data is not compressed.
 _GIPL_HEADER = 256
 # nnU-Net's stand-in for the distance between slices of a picture, in pixels.
@@ -62,11 +60,10 @@ class SimpleITKIOWithReorient(ImageIO):
 def _load(path: Path) -> Any:
     import SimpleITK as sitk
 
-    name = path.name.lower()
-    if name.endswith(_NIFTI):
+    if is_nifti(path):
         check_nifti_length(path)
     try:
-        with _quiet_itk():
+        with quiet_itk():
             volume = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise InputError(_complaint(path, str(error))) from error
@@ -75,7 +72,7 @@ def _load(path: Path) -> Any:
             f"{path} holds {volume.GetNumberOfComponentsPerPixel()} values per pixel; expected one, so save each "
             "channel as its own file."
         )
-    if name.endswith(".gipl"):
+    if path.name.lower().endswith(".gipl"):
         _check_gipl_length(path, volume)
     return volume
 
@@ -107,38 +104,32 @@ def _image_file(path: Path, volume: Any, **properties: Any) -> ImageFile:
         array_spacing = spacing[::-1][1:]
     else:
         raise InputError(f"{path} has {pixels.ndim} dimensions, size {volume.GetSize()}; expected 2, 3 or 4.")
-    geometry = {"spacing": spacing, "origin": volume.GetOrigin(), "direction": volume.GetDirection()}
+    geometry = itk_geometry(volume)
     return ImageFile(
         pixels,
         tuple(abs(size) for size in array_spacing),
         {"geometry": geometry, **properties},
         spacing,
-        {name: geometry[name] for name in ("origin", "direction")},
+        {"origin": geometry.origin, "direction": geometry.direction},
     )
 
 
-def _placed(labels: NDArray[np.integer], geometry: Mapping[str, tuple[float, ...]]) -> Any:
+def _placed(labels: NDArray[np.integer], geometry: Geometry) -> Any:
     """SimpleITK image of (z, y, x) labels in the geometry of the image that was read."""
-    import SimpleITK as sitk
-
-    dimensions = len(geometry["spacing"])
-    kept = min(dimensions, 3)
-    image = sitk.GetImageFromArray(labels[0] if kept == 2 else labels)
-    image.SetSpacing(geometry["spacing"][:kept])
-    image.SetOrigin(geometry["origin"][:kept])
-    direction = np.reshape(geometry["direction"], (dimensions, dimensions))[:kept, :kept]
-    image.SetDirection(direction.ravel().tolist())
-    return image
+    kept = min(geometry.dimensions, 3)
+    direction = np.reshape(geometry.direction, (geometry.dimensions, geometry.dimensions))[:kept, :kept]
+    place = Geometry(geometry.spacing[:kept], geometry.origin[:kept], tuple(direction.ravel().tolist()))
+    return itk_image(labels[0] if kept == 2 else labels, place)
 
 
 def _save(draft: Path, path: Path, volume: Any) -> None:
     import SimpleITK as sitk
 
-    with _quiet_itk():
+    with quiet_itk():
         sitk.WriteImage(volume, str(draft), True)
     # On a full disk ITK reports nothing for these two formats, as it does for the others.
     try:
-        if draft.name.lower().endswith(_NIFTI):
+        if is_nifti(draft):
             check_nifti_length(draft)
         elif draft.name.lower().endswith(".gipl"):
             _check_gipl_length(draft, volume)
@@ -151,28 +142,3 @@ def _check_gipl_length(path: Path, volume: Any) -> None:
     expected = _GIPL_HEADER + volume.GetNumberOfPixels() * volume.GetSizeOfPixelComponent()
     if path.stat().st_size < expected:
         raise InputError(f"{path} is cut off: it holds {path.stat().st_size} bytes, its header announces {expected}.")
-
-
-_quiet_lock = threading.Lock()
-_quiet_users = 0
-_display_before = True
-
-
-@contextmanager
-def _quiet_itk() -> Iterator[None]:
-    """Keeps ITK from printing while at least one thread is in the block; the switch is one for the whole process."""
-    import SimpleITK as sitk
-
-    global _quiet_users, _display_before
-    with _quiet_lock:
-        if _quiet_users == 0:
-            _display_before = sitk.ProcessObject.GetGlobalWarningDisplay()
-            sitk.ProcessObject.SetGlobalWarningDisplay(False)
-        _quiet_users += 1
-    try:
-        yield
-    finally:
-        with _quiet_lock:
-            _quiet_users -= 1
-            if _quiet_users == 0:
-                sitk.ProcessObject.SetGlobalWarningDisplay(_display_before)

@@ -17,7 +17,7 @@ from skimage.io import imread, imsave
 from nnsam.errors import InputError
 from nnsam.inference.automatic.predictor import Predictor
 from nnsam.inference.folders.predict import predict_folder
-from nnsam.io.cases import find_cases
+from nnsam.io.finding import find_cases
 
 LABELS = {"background": 0, "a": 1, "b": 2}
 REGIONS = {"background": 0, "whole": [1, 2], "core": 2}

@@ -20,8 +20,8 @@ from nnsam.inference.automatic.predictor import Predictor
 from nnsam.inference.bundle import Bundle
 from nnsam.inference.folders.predict import CaseOutcome, FolderRun, RunOptions, predict_folder, predict_one
 from nnsam.inference.folders.record import RECORD
-from nnsam.io.cases import find_cases
-from nnsam.io.nnunet_readers import registry as image_io
+from nnsam.io.finding import find_cases
+from nnsam.io.nnunet_readers import reader
 
 NAMES = ["a", "b", "c", "d", "e"]
 
@@ -301,7 +301,7 @@ def test_a_kill_between_label_map_and_record(predictor, cases, tmp_path):
 
 KILLED = """
 import sys, time
-from nnsam.io.cases import find_cases
+from nnsam.io.finding import find_cases
 from nnsam.inference.folders.predict import predict_folder
 from nnsam.inference.automatic.predictor import Predictor
 
@@ -389,7 +389,7 @@ def test_one_case_alone(predictor, cases, tmp_path):
 
 def test_a_failing_disk_leaves_no_half_written_file(predictor, cases, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    writer = image_io.reader("NaturalImage2DIO")
+    writer = reader("NaturalImage2DIO")
 
     def full(self, draft, path, labels, properties):
         draft.write_bytes(b"half")

@@ -24,7 +24,7 @@ from nnsam.inference.folders import ray_run as ray_cluster
 from nnsam.inference.folders.dispatch import WorkerLost
 from nnsam.inference.folders.predict import RunOptions
 from nnsam.inference.folders.ray_run import predict_on_ray
-from nnsam.io.cases import find_cases
+from nnsam.io.finding import find_cases
 
 OPTIONS = RunOptions("f32", ("0",), mirror=False)
 NAMES = [f"case{number}" for number in range(6)]
@@ -271,7 +271,7 @@ from pathlib import Path
 import ray
 from nnsam.runtime import ray_run, ray_cluster
 from nnsam.inference.bundle import Bundle
-from nnsam.io.cases import find_cases
+from nnsam.io.finding import find_cases
 from nnsam.inference.folders.predict import RunOptions
 
 class Slow:

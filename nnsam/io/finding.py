@@ -1,19 +1,174 @@
-"""Which image files make up which case: nnU-Net's `case_0000.nii.gz`, `case_0001.nii.gz`, ..., and single files."""
+"""Which files of a folder are images, label maps or the channels of a case."""
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError
+from nnsam.io.formats import FORMATS, Format, endings, format_of, image_formats, label_formats
+from nnsam.io.image import Image, Kind
+from nnsam.io.reading import image_format, read_image
+from nnsam.io.volumes import dicom_series
 
-# Endings of files that may hold several channels as colours.
-_PICTURES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".webp")
 _COLOURS = (3, 4)
-_NUMBERED = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
+_CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
+
+
+def visible(folder: Path) -> list[Path]:
+    """What a folder holds, sorted by name, without hidden files such as .DS_Store; nothing where there is no folder."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+
+
+def image_name(case: str, file_ending: str, channel: int = 0) -> str:
+    """File name of a case's image, as nnU-Net has it; one file holds all three channels of an RGB image."""
+    return f"{case}_{channel:04d}{file_ending}"
+
+
+def split_channel(stem: str) -> tuple[str, int] | None:
+    """The case and the channel in a name without ending; None where it has no number of a channel.
+
+    Example:
+        >>> split_channel("heart_01_0002"), split_channel("heart_01")
+        (('heart_01', 2), None)
+    """
+    match = _CHANNEL.fullmatch(stem)
+    return None if match is None else (match["case"], int(match["number"]))
+
+
+def group_channels(paths: Iterable[Path], file_ending: str) -> tuple[dict[str, dict[int, Path]], list[Path]]:
+    """Sorts files by the names that `image_name` gives.
+
+    Returns:
+        Case -> channel -> file; and the files with other names.
+    """
+    cases: dict[str, dict[int, Path]] = {}
+    others: list[Path] = []
+    for path in paths:
+        parts = split_channel(path.name.removesuffix(file_ending)) if path.name.endswith(file_ending) else None
+        if parts is None:
+            others.append(path)
+        else:
+            cases.setdefault(parts[0], {})[parts[1]] = path
+    return cases, others
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One image to segment.
+
+    Attributes:
+        path: a file, or the folder of a DICOM series.
+        kind: as in `Image`.
+        ending: as in the name, lower case; empty for a folder.
+    """
+
+    path: Path
+    kind: Kind
+    ending: str
+
+    @property
+    def case(self) -> str:
+        """Name without ending and without the _0000 of nnU-Net's image files, which its label files do not have."""
+        name = self.path.absolute().name
+        name = name[: len(name) - len(self.ending)]
+        return name if self.kind == "npz" else name.removesuffix("_0000") or name
+
+    def read(self) -> Image:
+        """Reads the image; see `read_image`."""
+        return read_image(self.path)
+
+
+def find_images(path: str | Path) -> list[InputFile]:
+    """Lists the images at a path, sorted by name; files of other kinds in a folder are left alone.
+
+    Args:
+        path: one file; a folder with a DICOM series; a folder of files, each one case; or a folder of folders with a
+            DICOM series each.
+
+    Raises:
+        InputError: nothing there, no image among it, or DICOM files beside others.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [_input_file(path, image_format(path))]
+    if not path.is_dir():
+        raise InputError(f"{path} does not exist; expected an image or a folder of images.")
+    entries = visible(path)
+    found = [(entry, row) for entry in entries if (row := format_of(entry)) and row.holds_images and entry.is_file()]
+    files = [_input_file(entry, row) for entry, row in found if row.kind != "dicom"]
+    dicom = [entry for entry, row in found if row.kind == "dicom"]
+    if files and dicom:
+        raise InputError(f"{path} holds DICOM files ({dicom[0].name}) beside {files[0].path.name}; separate them.")
+    if files:
+        return files
+    if dicom or (any(entry.is_file() for entry in entries) and dicom_series(path)):
+        return [InputFile(path, "series", "")]
+    folders = [InputFile(entry, "series", "") for entry in entries if entry.is_dir() and dicom_series(entry)]
+    if not folders:
+        raise InputError(f"{path} holds no images (files ending with {endings(image_formats())}, or a DICOM series).")
+    return folders
+
+
+def _input_file(path: Path, found: Format) -> InputFile:
+    return InputFile(path, found.kind, found.ending)
+
+
+def find_labels(path: str | Path) -> dict[str, Path]:
+    """Maps case names (file names without ending) to label maps, sorted by name.
+
+    Args:
+        path: a folder, in which files of other kinds (dataset.json, plans.json, ...) are left alone; or one label map.
+            Files *.npz count only in a folder without label maps of another format: beside them nnU-Net saves
+            probabilities under the same names.
+
+    Raises:
+        InputError: nothing there, no label map among it, or two label maps of one case.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist.")
+    found = [(entry, format_of(entry)) for entry in (visible(path) if path.is_dir() else [path]) if entry.is_file()]
+    maps = [(entry, row) for entry, row in found if row is not None and row.holds_labels]
+    chosen = [(entry, row) for entry, row in maps if row.kind != "npz"] or maps
+    if not chosen:
+        raise InputError(f"{path} holds no label maps (files ending with {endings(label_formats())}).")
+    files: dict[str, Path] = {}
+    for entry, row in chosen:
+        case = entry.name[: -len(row.ending)]
+        if case in files:
+            raise InputError(f"{path} holds two label maps of one case: {files[case].name} and {entry.name}.")
+        files[case] = entry
+    return files
+
+
+Pairs = dict[str, tuple[Path, Path]]
+
+
+def match_cases(predictions: Path, references: Path) -> Pairs:
+    """Maps case names to (prediction, reference); two single files are a pair whatever their names.
+
+    Raises:
+        InputError: no label maps, or cases without partner.
+    """
+    predicted, expected = find_labels(predictions), find_labels(references)
+    if predictions.is_file() and references.is_file():
+        return {next(iter(expected)): (predictions, references)}
+    missing, extra = sorted(expected.keys() - predicted.keys()), sorted(predicted.keys() - expected.keys())
+    if missing:
+        raise InputError(f"{predictions} lacks {len(missing)} of {len(expected)} predictions: {some(missing)}.")
+    if extra:
+        raise InputError(f"{references} lacks the references of {len(extra)} predictions: {some(extra)}.")
+    return {case: (predicted[case], expected[case]) for case in expected}
+
+
+def some(names: Iterable[str], limit: int = 3) -> str:
+    """The first few of many names, for messages; "nothing" where there are none."""
+    found = list(names)
+    return ", ".join(found[:limit]) + (", ..." if len(found) > limit else "") if found else "nothing"
 
 
 @dataclass(frozen=True)
@@ -38,7 +193,8 @@ class _Layout:
 
     @property
     def is_picture(self) -> bool:
-        return self.ending.lower() in _PICTURES
+        found = FORMATS.get(self.ending.lower())
+        return found is not None and found.holds_colours
 
     @property
     def in_one_file(self) -> bool:
@@ -118,15 +274,20 @@ def check_channels(image: NDArray, expected: int, case: Case) -> None:
         advice = "save it as grey, or the wanted channel as its own file"
     elif found > expected:
         advice = "give only the channels that the model was trained on"
-    elif found == 1 and expected in _COLOURS and case.files[0].name.lower().endswith(_PICTURES):
+    elif found == 1 and expected in _COLOURS and _holds_colours(case.files[0]):
         advice = f"save the picture in colour ({'RGB' if expected == 3 else 'RGBA'}), or {advice}"
     raise InputError(
         f"case {case.name} ({names}) has {found} {_plural('channel', found)}, the model reads {expected}; {advice}."
     )
 
 
+def _holds_colours(path: Path) -> bool:
+    found = format_of(path)
+    return found is not None and found.holds_colours
+
+
 def _files_in(folder: Path, layout: _Layout) -> list[Path]:
-    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    entries = visible(folder)
     for entry in entries:
         if entry.is_symlink() and not entry.exists():
             raise InputError(f"{entry} is a link to a file that does not exist; mend or remove it.")
@@ -140,12 +301,12 @@ def _instead(path: Path) -> str:
     """What is at a path where no file of the model's ending is."""
     if path.is_file():
         return f"ends with {_ending(path) or 'no ending'}"
-    entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
-    endings = Counter(_ending(entry) for entry in entries if entry.is_file())
-    if endings:
-        listed = ", ".join(f"{ending or 'no ending'} ({count})" for ending, count in sorted(endings.items()))
+    entries = visible(path)
+    found = Counter(_ending(entry) for entry in entries if entry.is_file())
+    if found:
+        listed = ", ".join(f"{ending or 'no ending'} ({count})" for ending, count in sorted(found.items()))
         return f"holds only files with other endings: {listed}"
-    folders = ", ".join(sorted(entry.name for entry in entries))
+    folders = ", ".join(entry.name for entry in entries)
     return f"holds only folders ({folders})" if folders else "is an empty folder"
 
 
@@ -158,11 +319,11 @@ def _sort_into_cases(files: Sequence[Path], layout: _Layout) -> list[Case]:
     numbered: dict[str, dict[int, Path]] = defaultdict(dict)
     single: dict[str, Path] = {}
     for path in files:
-        match = _NUMBERED.fullmatch(layout.stem(path))
-        if match is None:
+        parts = split_channel(layout.stem(path))
+        if parts is None:
             _add(single, layout.stem(path), path)
         else:
-            _add(numbered[match["case"]], int(match["number"]), path)
+            _add(numbered[parts[0]], parts[1], path)
     several = any(len(channels) > 1 for channels in numbered.values() if 0 in channels)
     if layout.in_one_file and not several:
         for case in [case for case, channels in numbered.items() if 0 not in channels]:
@@ -217,8 +378,7 @@ def _case(name: str, channels: dict[int, Path], count: int, layout: _Layout) -> 
 
 
 def _case_of_files(files: Sequence[Path], layout: _Layout) -> Case:
-    matches = [_NUMBERED.fullmatch(layout.stem(path)) for path in files]
-    if len(files) == 1 or all(matches):
+    if len(files) == 1 or all(split_channel(layout.stem(path)) for path in files):
         cases = _sort_into_cases(files, layout)
         if len(cases) == 1:
             return cases[0]
