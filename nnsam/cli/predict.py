@@ -285,7 +285,7 @@ class _Task:
 def _plan(args: argparse.Namespace) -> _Task:
     """Says what is wrong with files and options before networks are loaded."""
     from nnsam.inference.bundle import Bundle, choose_precision
-    from nnsam.inference.folders.predict import RunOptions, output_files
+    from nnsam.inference.folders.predict import IMAGES, RunOptions, output_files
     from nnsam.io.finding import find_cases
     from nnsam.io.formats import check_outputs
 
@@ -305,7 +305,7 @@ def _plan(args: argparse.Namespace) -> _Task:
     file = _output_file(args, ending)
     if file is not None:
         written = [(cases[0].name, path) for path in output_files(file, ending, options)]
-        check_outputs(written, [image for case in cases for image in case.files])
+        check_outputs(written, [image for case in cases for image in case.files], IMAGES)
     return _Task(bundle, cases, options, note or chosen, file)
 
 

@@ -136,12 +136,13 @@ def beside(output: Path, ending: str, suffix: str) -> Path:
     return output.with_name(output.name[: len(output.name) - len(ending)] + suffix)
 
 
-def check_outputs(outputs: Iterable[tuple[str, Path]], inputs: Iterable[Path]) -> None:
+def check_outputs(outputs: Iterable[tuple[str, Path]], inputs: Iterable[Path], what: str = "an input") -> None:
     """Checks that no input and no other output would be overwritten.
 
     Args:
         outputs: name of what a file is made of, and the file.
         inputs: files that must stay.
+        what: they are, for messages.
 
     Raises:
         InputError: one would.
@@ -151,7 +152,7 @@ def check_outputs(outputs: Iterable[tuple[str, Path]], inputs: Iterable[Path]) -
     for source, path in outputs:
         place = path.resolve()
         if place in kept:
-            raise InputError(f"{path} is an input and would be overwritten; choose another output.")
+            raise InputError(f"{path} is {what} and would be overwritten; choose another output.")
         other = written.setdefault(place, source)
         if other != source:
             raise InputError(f"{other} and {source} would both be written to {path}; rename one of them.")

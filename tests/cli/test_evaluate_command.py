@@ -110,7 +110,7 @@ def test_failures_are_one_sentence_and_leave_no_file(predictions, dataset, tmp_p
 def test_interruption_keeps_the_old_file(predictions, dataset, tmp_path, monkeypatch):
     from nnsam.metrics import evaluation
 
-    def interrupted(path):
+    def interrupted(path, key):
         raise KeyboardInterrupt
 
     (tmp_path / "a.json").write_text("old")

@@ -212,6 +212,8 @@ __all__ = [
 ]
 
 DATASET_JSON = "dataset.json"
+# What the inputs are, where one would be overwritten.
+IMAGES = "an image to be segmented"
 
 
 @dataclass
@@ -267,7 +269,7 @@ class FolderRun:
             raise InputError(f"{self._folder} is a file; several cases need a folder for their label maps.")
         written = [(case.name, path) for case in cases for path in self._outputs(case)]
         own = [(name, self._folder / name) for name in (DATASET_JSON, RECORD)]
-        check_outputs([*written, *own], [file for case in cases for file in case.files])
+        check_outputs([*written, *own], [file for case in cases for file in case.files], IMAGES)
         self._record = RunRecord(self._folder, bundle.digest, options.as_dict())
         if resume:
             self._record.resume()
