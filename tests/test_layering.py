@@ -27,7 +27,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "runtime": {"inference"},
     "exporting": {"inference", "io", "networks", "nnunet", "prompts", "support"},
     "training": {"geometry", "inference", "losses", "networks", "nnunet", "prompts", "support", "weights"},
-    "fewshot": {"datasets", "inference", "io", "metrics", "nnunet", "support", "training"},
+    "fewshot": {"datasets", "io", "metrics", "nnunet", "support", "training"},
     "bench": {
         *(
             "datasets",

@@ -357,7 +357,7 @@ def _predict(args: argparse.Namespace, task: _Task, screen: "Screen") -> "Folder
 
 
 def _predict_on_ray(args: argparse.Namespace, task: _Task, screen: "Screen") -> "FolderReport":
-    from nnsam.inference.folders.ray_run import predict_on_ray
+    from nnsam.inference.folders.on_ray import predict_on_ray
 
     screen.started(task.bundle, task.options, task.reason)
     return predict_on_ray(

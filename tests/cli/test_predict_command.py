@@ -228,12 +228,12 @@ def test_help_has_examples(capsys):
 
 
 def test_ray_gets_everything(bundle, images, tmp_path, monkeypatch, capsys):
-    from nnsam.inference.folders import ray_run
+    from nnsam.inference.folders import on_ray
     from nnsam.inference.folders.predict import FolderReport
 
     calls = []
     monkeypatch.setattr(
-        ray_run, "predict_on_ray", lambda *args, **options: calls.append((args, options)) or FolderReport()
+        on_ray, "predict_on_ray", lambda *args, **options: calls.append((args, options)) or FolderReport()
     )
     words = (
         "--ray",

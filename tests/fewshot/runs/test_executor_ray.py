@@ -1,10 +1,9 @@
 """Runs as Ray tasks: with a stand-in for Ray, and with Ray itself."""
 
 import sys
-from contextlib import contextmanager
-from types import SimpleNamespace
 
 import pytest
+from helpers.fake_ray import FakeRay
 from helpers.fake_study import FakeStudy
 
 from nnsam.errors import InputError, SetupError
@@ -16,35 +15,10 @@ from nnsam.fewshot.runs.state import RunKey
 KEYS = [RunKey("nnUNetTrainer", 2, seed) for seed in (0, 1)]
 
 
-class RayError(Exception):
-    pass
-
-
 @pytest.fixture
 def ray(monkeypatch):
-    """Tasks are kept as calls; waiting ends the first one, in this process."""
-    fake = SimpleNamespace(exceptions=SimpleNamespace(RayError=RayError), cancelled=[], resources=None, lost=False)
-
-    def remote(**resources):
-        fake.resources = resources
-        return lambda function: SimpleNamespace(remote=lambda *arguments: (function, arguments))
-
-    def get(task):
-        if fake.lost:
-            raise RayError("many lines\nThe worker died.")
-        return task[0](*task[1])
-
-    fake.remote, fake.get = remote, get
-    fake.wait = lambda tasks, num_returns, timeout: (tasks[:1], tasks[1:])
-    fake.cancel = lambda task, force: fake.cancelled.append((task, force))
-    fake.nodes = lambda: [{"Alive": True, "Resources": {"CPU": 4.0}}]
-
-    @contextmanager
-    def connected(address, workers):
-        yield workers or 1, 2
-
-    monkeypatch.setitem(sys.modules, "ray", fake)
-    monkeypatch.setattr(on_ray, "connected", connected)
+    fake = FakeRay(monkeypatch)
+    monkeypatch.setattr(on_ray, "connected", fake.connected)
     return fake
 
 
@@ -58,11 +32,11 @@ def experiment(tmp_path, monkeypatch):
 def test_tasks_have_a_share_of_the_processors_and_are_tried_again(ray, experiment):
     outcomes = [o for o in RayExecutor(jobs=2).run(experiment, KEYS, StudyRunOptions()) if o]
     assert [(o.key, o.ending, o.sentence) for o in outcomes] == [(key, "done", "2") for key in KEYS]
-    assert ray.resources == {"max_retries": 2, "num_cpus": 2, "num_gpus": 0}
+    assert ray.options == {"max_retries": 2, "retry_exceptions": True, "num_cpus": 2, "num_gpus": 0}
 
 
 def test_lost_task_fails_its_run_only(ray, experiment):
-    ray.lost = True
+    ray.lost = lambda key: True
     outcomes = [o for o in RayExecutor().run(experiment, KEYS, StudyRunOptions()) if o]
     assert [o.ending for o in outcomes] == ["failed", "failed"]
     assert "The worker died." in outcomes[0].sentence

@@ -1,9 +1,10 @@
 """Runs as tasks on a Ray cluster, whose machines see the study's folder at the same place."""
 
 import platform
-from collections import deque
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,19 @@ from nnsam.fewshot.runs.options import StudyRunOptions
 from nnsam.fewshot.runs.state import FAILED, RunKey
 from nnsam.fewshot.runs.worker import RunEnding, run_worker
 from nnsam.fewshot.study.protocol import FILE as PROTOCOL_FILE
-from nnsam.inference.folders.ray_run import connected
+from nnsam.support.ray_cluster import connected, spread
 
 _TICK_SECONDS = 1.0
-# A run on a machine that is lost goes on from its checkpoint on another one.
-_RETRIES = 2
 
 
 class RayExecutor:
     """Makes runs on a Ray cluster; one is started on this machine where there is none.
 
+    A run on a machine that is lost goes on from its checkpoint on another one.
+
     Args:
         jobs: runs at once; 0 for one per 8 processors.
-        address: see :func:`nnsam.inference.folders.ray_run.connected`.
+        address: see :func:`nnsam.support.ray_cluster.connected`.
     """
 
     def __init__(self, jobs: int = 0, address: str | None = None):
@@ -35,28 +36,16 @@ class RayExecutor:
     ) -> Generator[RunEnding | None, None, None]:
         """See :class:`nnsam.fewshot.runs.matrix.Executor`."""
         with connected(self.address, self.jobs or None) as (jobs, processors):
-            import ray
-
-            _check_resources(ray, options, processors)
+            _check_resources(options, processors)
             options = replace(options, threads=options.threads or processors)
             resources: dict[str, Any] = {"num_cpus": options.threads, "num_gpus": int(options.device == "cuda")}
-            task = ray.remote(max_retries=_RETRIES, **resources)(_make)
-            queue, running = deque(keys), dict[Any, RunKey]()
-            try:
-                while queue or running:
-                    while queue and len(running) < jobs:
-                        key = queue.popleft()
-                        running[task.remote(experiment.absolute(), key, options)] = key
-                    ended, _ = ray.wait(list(running), num_returns=1, timeout=_TICK_SECONDS)
-                    for reference in ended:
-                        yield _outcome(ray, reference, running.pop(reference))
-                    yield None
-            finally:
-                for reference in running:
-                    ray.cancel(reference, force=True)
+            make = partial(_make, experiment.absolute(), options)
+            with closing(spread(make, keys, jobs, tick=_TICK_SECONDS, **resources)) as endings:
+                for ending in endings:
+                    yield ending and _outcome(*ending)
 
 
-def _make(experiment: Path, key: RunKey, options: StudyRunOptions) -> tuple[str, str]:
+def _make(experiment: Path, options: StudyRunOptions, key: RunKey) -> tuple[str, str]:
     """The task: makes a run in a process of its own, which ends with the task's."""
     if not (experiment / PROTOCOL_FILE).is_file():
         return FAILED, (
@@ -66,16 +55,17 @@ def _make(experiment: Path, key: RunKey, options: StudyRunOptions) -> tuple[str,
     return run_worker(experiment, key, options)
 
 
-def _outcome(ray: Any, reference: Any, key: RunKey) -> RunEnding:
-    try:
-        return RunEnding(key, *ray.get(reference))
-    except ray.exceptions.RayError as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        return RunEnding(key, FAILED, f"its Ray task was lost ({lines[-1].strip()}); the next call goes on with it")
+def _outcome(key: RunKey, result: tuple[str, str] | None, error: Exception | None) -> RunEnding:
+    if result is not None:
+        return RunEnding(key, *result)
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return RunEnding(key, FAILED, f"its Ray task was lost ({lines[-1].strip()}); the next call goes on with it")
 
 
-def _check_resources(ray: Any, options: StudyRunOptions, processors: int) -> None:
+def _check_resources(options: StudyRunOptions, processors: int) -> None:
     """A task that fits nowhere would wait for ever."""
+    import ray
+
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cores = max((int(machine.get("CPU", 0)) for machine in machines), default=0)
     if options.threads > cores:

@@ -3,28 +3,26 @@
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.bundles import write_automatic
-from hypothesis import given
-from hypothesis import strategies as st
+from helpers.fake_ray import FakeRay
 from skimage.io import imread, imsave
 
 from nnsam.errors import InputError, SetupError
 from nnsam.inference.automatic.predictor import Predictor
-from nnsam.inference.folders import ray_run
-from nnsam.inference.folders import ray_run as ray_cluster
-from nnsam.inference.folders.dispatch import WorkerLost
+from nnsam.inference.folders import on_ray
+from nnsam.inference.folders.on_ray import predict_on_ray
 from nnsam.inference.folders.predict import RunOptions
-from nnsam.inference.folders.ray_run import predict_on_ray
 from nnsam.io.finding import find_cases
+from nnsam.support.ray_cluster import spread
 
 OPTIONS = RunOptions("f32", ("0",), mirror=False)
 NAMES = [f"case{number}" for number in range(6)]
@@ -69,58 +67,27 @@ def check(output, expected):
     assert sorted(record["cases"]) == sorted(expected)
 
 
-class WorkersHere:
-    """A cluster whose workers compute in this process; what they are given goes through pickle, as with Ray."""
-
-    fail = frozenset()
-    opened = 0
-
-    def __init__(self, opener, threads, note):
-        self.opener, self.threads = opener, threads
-
-    def start(self):
-        WorkersHere.opened += 1
-        return (worker := object()), (None, lambda: setattr_of(worker, self.opener, self.threads))
-
-    def submit(self, worker, case):
-        return worker, lambda: run_on(worker, case)
-
-    def wait(self, tasks):
-        return tasks[0]
-
-    def result(self, task):
-        return pickle.loads(pickle.dumps(task[1]()))
-
-    def stop(self, worker):
-        COMPUTE.pop(id(worker), None)
-
-
-COMPUTE = {}
-
-
-def setattr_of(worker, opener, threads):
-    COMPUTE[id(worker)] = pickle.loads(pickle.dumps(opener))(threads)
-
-
-def run_on(worker, case):
-    name = case[0].name
-    if name in WorkersHere.fail:
-        WorkersHere.fail = WorkersHere.fail - {name}
-        raise WorkerLost("its worker was lost")
-    return COMPUTE[id(worker)](pickle.loads(pickle.dumps(case)))
-
-
 @pytest.fixture
 def here(monkeypatch):
-    @contextmanager
-    def connected(address, workers):
-        yield workers or 1, 1
+    """Workers in this process; `here.opened` counts the models that they opened, `here.fail` names cases lost once."""
+    ray = FakeRay(monkeypatch)
+    ray.fail, ray.opened = set(), 0
+    real = Predictor.open
 
-    monkeypatch.setattr(ray_run, "connected", connected)
-    monkeypatch.setattr(ray_run, "RayCluster", WorkersHere)
-    monkeypatch.setattr(WorkersHere, "fail", frozenset())
-    monkeypatch.setattr(WorkersHere, "opened", 0)
-    return WorkersHere
+    def lost(task):
+        name = task[0].name
+        found = name in ray.fail
+        ray.fail.discard(name)
+        return found
+
+    def opened(*args, **options):
+        ray.opened += 1
+        return real(*args, **options)
+
+    ray.lost = lost
+    monkeypatch.setattr(on_ray, "connected", ray.connected)
+    monkeypatch.setattr(Predictor, "open", opened)
+    return ray
 
 
 def test_the_result_is_that_of_one_predictor(here, bundle, images, expected, tmp_path, monkeypatch):
@@ -130,7 +97,9 @@ def test_the_result_is_that_of_one_predictor(here, bundle, images, expected, tmp
         bundle, cases_of(images), "out", OPTIONS, workers=2, on_case=lambda outcome: seen.append(outcome.case)
     )
     check(tmp_path / "out", expected)
-    assert here.opened == 2
+    assert here.most == 2
+    assert here.opened == 1  # the workers are this process
+    assert here.options["num_cpus"] == 2
     assert sorted(seen) == NAMES
     assert not report.failures
     assert {str(outcome.output) for outcome in report.outcomes} == {f"out/{name}.png" for name in NAMES}
@@ -138,7 +107,7 @@ def test_the_result_is_that_of_one_predictor(here, bundle, images, expected, tmp
 
 
 def test_cases_on_a_lost_worker_are_done_by_another(here, bundle, images, expected, tmp_path):
-    here.fail = frozenset({"case1", "case4"})
+    here.fail = {"case1", "case4"}
     report = predict_on_ray(bundle, cases_of(images), tmp_path / "out", OPTIONS, workers=2)
     assert not report.failures
     check(tmp_path / "out", expected)
@@ -176,13 +145,68 @@ def test_drafts_of_killed_workers_are_removed_and_nothing_else(here, bundle, ima
     assert sorted(path.name for path in tmp_path.glob(".*")) == [".123.other.png", ".x.case1.png"]
 
 
-def test_a_machine_that_does_not_see_the_files_is_named(bundle, tmp_path):
+def worker_of(folder, digest, output):
+    """As a worker gets it: through pickle."""
+    return pickle.loads(pickle.dumps(on_ray._Worker(folder, digest, output, OPTIONS, 1)))
+
+
+def test_a_machine_that_does_not_see_the_files_is_named(bundle, images, tmp_path):
     digest = Predictor.open(bundle).bundle.digest
+    task = cases_of(images)[0], tmp_path / "case0.png"
     for folder, output, what in ((tmp_path / "absent", tmp_path, "model"), (bundle, tmp_path / "absent", "output")):
-        with pytest.raises(InputError, match=rf"does not find the {what}.*same file system"):
-            ray_run._OpenModel(folder, digest, output, OPTIONS, 0)(1)
-    with pytest.raises(InputError, match="finds another model"):
-        ray_run._OpenModel(bundle, "0" * 64, tmp_path, OPTIONS, 0)(1)
+        error = worker_of(folder, digest, output)(task)
+        assert isinstance(error, InputError)
+        assert re.search(rf"does not find the {what}.*same file system", str(error))
+    error = worker_of(bundle, "0" * 64, tmp_path)(task)
+    assert "finds another model" in str(error)
+
+
+def test_a_worker_that_cannot_open_the_model_ends_the_run(here, bundle, images, tmp_path, monkeypatch):
+    def refuse(*args, **options):
+        raise SetupError("OpenVINO is too old here")
+
+    monkeypatch.setattr(Predictor, "open", refuse)
+    with pytest.raises(SetupError, match="too old here"):
+        predict_on_ray(bundle, cases_of(images), tmp_path, OPTIONS)
+    assert len(here.attempts) == 1
+
+
+def test_a_case_whose_workers_are_always_lost_fails_and_the_others_are_done(here, bundle, images, tmp_path):
+    here.lost = lambda task: task[0].name == "case2"
+    report = predict_on_ray(bundle, cases_of(images), tmp_path, OPTIONS, workers=2)
+    assert [(failure.case, failure.error) for failure in report.failures] == [
+        (
+            "case2",
+            "case2: failed 3 times; the last time: its worker was lost (killed, out of memory, or its machine is gone)",
+        )
+    ]
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == [f"{name}.png" for name in NAMES if name != "case2"]
+
+
+def test_a_case_that_always_raises_fails_with_the_first_line(here, bundle, images, tmp_path, monkeypatch):
+    real = on_ray.predict_one
+
+    def predict(predictor, case, *rest):
+        if case.name == "case1":
+            raise RuntimeError("out of luck\nand more lines")
+        return real(predictor, case, *rest)
+
+    monkeypatch.setattr(on_ray, "predict_one", predict)
+    (failure,) = predict_on_ray(bundle, cases_of(images), tmp_path, OPTIONS).failures
+    assert failure.error == "case1: failed 3 times; the last time: RuntimeError: out of luck"
+
+
+def test_waiting_for_processors_is_said_once(here, bundle, images, tmp_path, monkeypatch):
+    real, ticks, notes = here.wait, iter(range(3)), []
+    monkeypatch.setattr(here, "available_resources", lambda: {"CPU": 1.0}, raising=False)
+    monkeypatch.setattr(on_ray, "_PATIENCE_SECONDS", 0.0)
+
+    def wait(tasks, num_returns, timeout):
+        return ([], tasks) if next(ticks, None) is not None else real(tasks, num_returns, timeout)
+
+    monkeypatch.setattr(here, "wait", wait)
+    predict_on_ray(bundle, cases_of(images), tmp_path, OPTIONS, note=notes.append)
+    assert notes == ["waiting; the Ray cluster may have no 2 free processors for a worker"]
 
 
 def test_missing_ray_is_a_sentence(bundle, images, tmp_path, monkeypatch):
@@ -191,57 +215,24 @@ def test_missing_ray_is_a_sentence(bundle, images, tmp_path, monkeypatch):
         predict_on_ray(bundle, cases_of(images), tmp_path, OPTIONS)
 
 
-def test_a_cluster_that_does_not_answer_is_a_sentence_within_seconds():
-    pytest.importorskip("ray")
-    with (
-        pytest.raises(SetupError, match="no Ray cluster answers at 127"),
-        ray_cluster.connected("127.0.0.1:9", 2),
-    ):
-        pass
-    with (
-        pytest.raises(SetupError, match=r"cannot be used at nonsense.*ray start --head"),
-        ray_cluster.connected("nonsense", 2),
-    ):
-        pass
-
-
-@given(st.lists(st.integers(0, 9), max_size=4), st.integers(1, 9))
-def test_the_processors_are_shared_as_well_as_they_can_be(machines, workers):
-    def fits(each):
-        return sum(count // each for count in machines) >= workers
-
-    if sum(machines) < workers:
-        with pytest.raises(InputError, match="do not fit"):
-            ray_cluster.processors_per_worker(machines, workers)
-    else:
-        found = ray_cluster.processors_per_worker(machines, workers)
-        assert fits(found)
-        assert not any(fits(more) for more in range(found + 1, 11))
-
-
 class TroubleOnce:
-    """Opens the real model; the first attempt at some cases ends badly."""
+    """A real worker; the first attempt at some cases ends badly."""
 
-    def __init__(self, opener, folder):
-        self.opener, self.folder = opener, folder
+    def __init__(self, worker, folder):
+        self.worker, self.folder = worker, folder
 
-    def __call__(self, threads):
-        compute = self.opener(threads)
-
-        def with_trouble(task):
-            name = task[0].name
-            for case, trouble in (
-                ("case1", lambda: os.kill(os.getpid(), signal.SIGKILL)),
-                ("case3", lambda: 1 / 0),
-            ):
-                if name == case and not (self.folder / name).exists():
-                    (self.folder / name).touch()
-                    # As if it had been killed while it wrote.
-                    (task[1].parent / f".{os.getpid()}.{task[1].name}").touch()
-                    trouble()
-            return compute(task)
-
-        return with_trouble
+    def __call__(self, task):
+        name = task[0].name
+        for case, trouble in (
+            ("case1", lambda: os.kill(os.getpid(), signal.SIGKILL)),
+            ("case3", lambda: 1 / 0),
+        ):
+            if name == case and not (self.folder / name).exists():
+                (self.folder / name).touch()
+                # As if it had been killed while it wrote.
+                (task[1].parent / f".{os.getpid()}.{task[1].name}").touch()
+                trouble()
+        return self.worker(task)
 
 
 @pytest.mark.slow
@@ -252,11 +243,10 @@ def test_real_workers_one_killed_and_one_case_failing_once(bundle, images, expec
     trouble = tmp_path / "trouble"
     trouble.mkdir()
 
-    class Cluster(ray_cluster.RayCluster):
-        def __init__(self, opener, threads, note):
-            super().__init__(TroubleOnce(opener, trouble), threads, note)
+    def spread_with_trouble(worker, *args, **options):
+        return spread(TroubleOnce(worker, trouble), *args, **options)
 
-    monkeypatch.setattr(ray_run, "RayCluster", Cluster)
+    monkeypatch.setattr(on_ray, "spread", spread_with_trouble)
     out = tmp_path / "out"
     report = predict_on_ray(bundle, cases_of(images), out, OPTIONS, address="local", workers=2)
     assert sorted(path.name for path in trouble.iterdir()) == ["case1", "case3"]
@@ -267,33 +257,25 @@ def test_real_workers_one_killed_and_one_case_failing_once(bundle, images, expec
 
 INTERRUPTED = """
 import sys, time
-from pathlib import Path
 import ray
-from nnsam.runtime import ray_run, ray_cluster
-from nnsam.inference.bundle import Bundle
-from nnsam.io.finding import find_cases
+from nnsam.inference.folders import on_ray
 from nnsam.inference.folders.predict import RunOptions
+from nnsam.io.finding import find_cases
 
 class Slow:
-    def __init__(self, opener):
-        self.opener = opener
-    def __call__(self, threads):
-        compute = self.opener(threads)
-        def slow(task):
-            if task[0].name != "case0":
-                time.sleep(600)
-            return compute(task)
-        return slow
+    def __init__(self, worker):
+        self.worker = worker
+    def __call__(self, task):
+        if task[0].name != "case0":
+            time.sleep(600)
+        return self.worker(task)
 
-class Cluster(ray_cluster.RayCluster):
-    def __init__(self, opener, threads, note):
-        super().__init__(Slow(opener), threads, note)
-
-ray_run.RayCluster = Cluster
+real = on_ray.spread
+on_ray.spread = lambda worker, *args, **options: real(Slow(worker), *args, **options)
 bundle, images, out = sys.argv[1:]
 try:
-    ray_run.predict_on_ray(bundle, find_cases(images, ".png", 1), out, RunOptions("f32", ("0",), mirror=False),
-                           address="local", workers=2, on_case=lambda outcome: print("ENDED", outcome.case, flush=True))
+    on_ray.predict_on_ray(bundle, find_cases(images, ".png", 1), out, RunOptions("f32", ("0",), mirror=False),
+                          address="local", workers=2, on_case=lambda outcome: print("ENDED", outcome.case, flush=True))
 except KeyboardInterrupt:
     print("INTERRUPTED", ray.is_initialized(), flush=True)
 """
