@@ -25,6 +25,22 @@ def shared() -> Path:
     return SHARED
 
 
+def refuse_fork() -> int:
+    """Stands in for `os.fork`, which `multiprocessing` calls; `subprocess` does not."""
+    raise AssertionError(
+        "a test forks this process, which has threads: the child may wait forever for a lock that one of them holds; "
+        "use a fresh interpreter (subprocess, or nnsam.nnunet.commands) or the start method spawn"
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_forks():
+    """No test may hang because a library forks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fork", refuse_fork, raising=False)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch, tmp_path):
     """No test sees the user's cache, weights or offline switch."""

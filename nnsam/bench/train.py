@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from nnsam.nnunet.commands import run_nnunet
 from nnsam.support.machine import describe_machine
 
 # The name of the row -> the trainer; the first one is what the others are compared with.
@@ -98,25 +99,16 @@ def _workspace() -> Iterator[Path]:
 
 
 def _prepare(folder: Path, size: int) -> dict:
-    """Makes, plans and preprocesses a phantom data set by nnU-Net's own functions; returns the plans."""
+    """Makes, plans and preprocesses a phantom data set by nnU-Net's own command; returns the plans."""
     import json
-
-    from nnunetv2.experiment_planning.plan_and_preprocess_api import (
-        extract_fingerprints,
-        plan_experiments,
-        preprocess_dataset,
-    )
 
     from nnsam.datasets.phantom import write_phantom_dataset
 
     write_phantom_dataset(folder / "nnUNet_raw" / DATASET, n_train=6, n_test=0, size=(size, size))
-    number = int(DATASET[7:10])
+    options = ["-d", DATASET[7:10], "-c", "2d", "-np", "1", "-npfp", "1"]
     # nnU-Net's planner sets torch's number of threads from this variable, which must not be 0 there.
-    os.environ["nnUNet_n_proc_DA"] = "1"
-    extract_fingerprints([number], num_processes=1)
-    plan_experiments([number])
-    preprocess_dataset(number, configurations=("2d",), num_processes=(1,))
-    os.environ["nnUNet_n_proc_DA"] = "0"
+    environment = {"nnUNet_n_proc_DA": "1"}
+    run_nnunet("nnUNetv2_plan_and_preprocess", options, environment=environment, log=folder / "log.txt")
     return json.loads((folder / "nnUNet_preprocessed" / DATASET / "nnUNetPlans.json").read_text())
 
 

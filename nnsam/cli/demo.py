@@ -142,7 +142,10 @@ class Demo:
     def _nnunet(self, command: str, *arguments: str | Path) -> None:
         for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
             Path(self.environment[name]).mkdir(parents=True, exist_ok=True)
-        run_nnunet(command, *arguments, environment=self.environment, log=self.log)
+        try:
+            run_nnunet(command, arguments, environment=self.environment, log=self.log)
+        except NnsamError as error:
+            raise type(error)(f"{error} in {self.folder}") from error
 
     def _predict(self, model: list[str], images: Path, output: Path) -> None:
         options = ["-device", self.device, "-npp", "0", "-nps", "0", "--disable_tta"]

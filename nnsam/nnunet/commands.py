@@ -1,92 +1,110 @@
-"""Runs nnU-Net's own commands, each in a process of its own, as a user would on the command line."""
+"""Runs nnU-Net's own commands and planning, each in a fresh Python interpreter that ends when this process ends.
 
-import os
+nnU-Net forks worker processes. Forked from a process that has threads (PyTorch's, OpenVINO's, a caller's own), a worker
+may wait forever for a lock that one of them held; a fresh interpreter has none of them.
+"""
+
+import importlib
+import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
-from importlib.metadata import entry_points
 from pathlib import Path
+from typing import IO, Any
 
+from nnsam import errors
 from nnsam.errors import NnsamError, SetupError
 from nnsam.support.concurrency import end, start_guarded
 
-
-def run_nnunet(command: str, *arguments: str | Path, environment: Mapping[str, str], log: Path) -> None:
-    """Runs an nnU-Net command of this Python environment and waits for it.
-
-    Args:
-        command: e.g. "nnUNetv2_train".
-        arguments: the command's arguments.
-        environment: variables that are added to, or replace, this process's.
-        log: file that gets everything that the command prints, appended.
-
-    Raises:
-        SetupError: nnU-Net has no such command, or is not installed.
-        NnsamError: the command failed; the message ends with the last line that it printed.
-    """
-    found = [point for point in entry_points(group="console_scripts") if point.name == command]
-    if not found:
-        raise SetupError(f"{command} is not installed in this Python environment; install nnunetv2")
-    module, function = found[0].value.split(":")
-    # Not the script beside the interpreter: it need not be on the PATH, nor exist under `pip install --target`.
-    code = f"import sys; sys.argv[0] = {command!r}; from {module} import {function} as main; sys.exit(main())"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "a") as file:
-        file.write(f"$ {command} {' '.join(map(str, arguments))}\n")
-        file.flush()
-        process = subprocess.run(
-            [sys.executable, "-c", code, *map(str, arguments)],
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
-    if process.returncode:
-        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        raise NnsamError(f"{command} failed (exit code {process.returncode}): {lines[-1]}; see {log}")
-
-
+# Exit code of a command that is not installed, as a shell's.
+NOT_FOUND = 127
+_ENTRY = "nnsam.nnunet.entry"
 _POLL_SECONDS = 0.2
+_STANDARD_ERROR = 2
 
 
-def run_guarded(
+def run_nnunet(
     command: str,
-    arguments: Sequence[str],
+    arguments: Sequence[str | Path] = (),
     *,
-    environment: Mapping[str, str],
     log: Path,
+    environment: Mapping[str, str] | None = None,
     threads: int = 0,
     stop_after: str = "",
 ) -> None:
-    """Runs a command of nnU-Net and waits for it; it ends when this process ends.
+    """Runs a command of this Python environment, as a user would on the command line, and waits for it.
 
     Args:
         command: e.g. "nnUNetv2_train".
         arguments: of the command.
-        environment: variables that are added to this process's.
-        log: file that gets what the command prints, appended.
+        log: file that gets everything that the command prints, appended.
+        environment: variables that are added to, or replace, this process's.
         threads: that the command uses on the CPU; 0 for as many as there are cores.
         stop_after: text; once the command has printed it, its work is done and it is ended.
 
     Raises:
+        SetupError: there is no such command, or nnU-Net is not installed.
         NnsamError: the command failed; the message has the last line that it printed.
     """
+    words = [command, *map(str, arguments)]
     log.parent.mkdir(parents=True, exist_ok=True)
-    # -u: lines arrive when they are printed, for `stop_after` and for those who watch the log.
-    program = [sys.executable, "-u", "-m", "nnsam.nnunet.entry", str(threads), command, *arguments]
     with open(log, "ab") as file:
-        file.write(f"$ {command} {' '.join(arguments)}\n".encode())
+        file.write(f"$ {' '.join(words)}\n".encode())
         file.flush()
         start = file.tell()
-        process = start_guarded(program, file, environment)
+        process = _start(["--threads", str(threads), *words], file, environment)
         try:
             stopped = _wait(process, log, start, stop_after.encode())
         finally:
             end(process)
+    if process.returncode == NOT_FOUND:
+        raise SetupError(f"{command} is not installed in this Python environment; install nnunetv2")
     if process.returncode and not stopped:
-        how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
-        raise NnsamError(f"{command} failed ({how}): {_last_line(log, start)}; see {log.name}")
+        raise NnsamError(f"{command} failed ({_how(process)}): {_last_line(log, start)}; see {log.name}")
+
+
+def call_in_fresh_interpreter(function: str, **arguments: Any) -> Any:
+    """Calls a function in a process without threads and returns what it returns; what it prints goes to standard error.
+
+    Args:
+        function: "module:name".
+        arguments: of the function; they and its result are what JSON can hold.
+
+    Raises:
+        NnsamError: the function raised one, which is raised here too, or its process ended without a result.
+    """
+    with tempfile.TemporaryDirectory(prefix="nnsam_") as folder:
+        answer = Path(folder, "answer.json")
+        process = _start(["--answer", str(answer), function, json.dumps(arguments)], _STANDARD_ERROR)
+        try:
+            process.wait()
+        finally:
+            end(process)
+        if process.returncode or not answer.is_file():
+            raise NnsamError(f"{function.partition(':')[2]} failed ({_how(process)}); see the lines above")
+        content = json.loads(answer.read_text(encoding="utf-8"))
+    if "error" in content:
+        raise getattr(errors, content["error"])(content["message"])
+    return content["result"]
+
+
+def answer_call(function: str, arguments: str, answer: Path) -> None:
+    """Does in the fresh interpreter what :func:`call_in_fresh_interpreter` asks for; writes result or error."""
+    module, name = function.split(":")
+    content: dict[str, Any]
+    try:
+        content = {"result": getattr(importlib.import_module(module), name)(**json.loads(arguments))}
+    except NnsamError as error:
+        content = {"error": type(error).__name__, "message": str(error)}
+    answer.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _start(
+    arguments: Sequence[str], output: IO[bytes] | int, environment: Mapping[str, str] | None = None
+) -> "subprocess.Popen[bytes]":
+    # -u: lines arrive when they are printed, for `stop_after` and for those who watch the log.
+    return start_guarded([sys.executable, "-u", "-m", _ENTRY, *arguments], output, environment)
 
 
 def _wait(process: "subprocess.Popen[bytes]", log: Path, position: int, stop_after: bytes) -> bool:
@@ -106,6 +124,11 @@ def _wait(process: "subprocess.Popen[bytes]", log: Path, position: int, stop_aft
             seen = seen[-len(stop_after) :] + file.read()
             if stop_after in seen:
                 return True
+
+
+def _how(process: "subprocess.Popen[bytes]") -> str:
+    code = process.returncode
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
 def _last_line(log: Path, position: int) -> str:

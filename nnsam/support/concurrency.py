@@ -42,13 +42,13 @@ _PATIENCE_SECONDS = 5.0
 
 
 def start_guarded(
-    command: Sequence[str], output: IO[bytes], environment: Mapping[str, str] | None = None
+    command: Sequence[str], output: IO[bytes] | int, environment: Mapping[str, str] | None = None
 ) -> "subprocess.Popen[bytes]":
     """Starts a process in a group of its own; it has to call :func:`end_with_parent`.
 
     Args:
         command: program and arguments.
-        output: gets standard output and standard error.
+        output: file, or its descriptor, that gets standard output and standard error.
         environment: variables that are added to this process's.
     """
     return subprocess.Popen(

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers.processes import write_fingerprint
 
 from nnsam.cli.main import main
 from nnsam.datasets.phantom import write_phantom_dataset
@@ -17,18 +18,7 @@ def raw(tmp_path, monkeypatch) -> Path:
 
 
 def with_fingerprint(raw: Path) -> Path:
-    """Puts nnU-Net's fingerprint in place, whose extraction needs processes of its own and seconds."""
-    folder = raw.parents[1] / "preprocessed" / raw.name
-    folder.mkdir()
-    intensities = {"max": 255.0, "mean": 100.0, "median": 100.0, "min": 0.0, "percentile_00_5": 0.0}
-    content = {
-        "spacings": [[999.0, 1.0, 1.0]] * 3,
-        "shapes_after_crop": [[1, 64, 64]] * 3,
-        "foreground_intensity_properties_per_channel": {"0": intensities | {"percentile_99_5": 255.0, "std": 50.0}},
-        "median_relative_size_after_cropping": 1.0,
-    }
-    (folder / "dataset_fingerprint.json").write_text(json.dumps(content))
-    return folder
+    return write_fingerprint(raw, raw.parents[1] / "preprocessed")
 
 
 def test_the_papers_network_patch_and_batch_are_the_default(raw, capsys):

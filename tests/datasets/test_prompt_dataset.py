@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from helpers.processes import accepted_by_nnunet
 from scipy import ndimage
 from skimage import io
 
@@ -208,8 +209,6 @@ def test_real_instances_stay_apart(shared, tmp_path):
 
 @pytest.mark.slow
 def test_nnunet_accepts_real_sets(shared, tmp_path):
-    from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
-
     names = ["cxr_shenzhen", "heart_ct_chd68", "heart_mmwhs_sifa", "mr3d_acdc", "endo_polyp_kvasir"]
     convert_prompt_dataset([shared / "data" / name for name in names], tmp_path / TARGET)
-    verify_dataset_integrity(str(tmp_path / TARGET), 1)
+    accepted_by_nnunet(tmp_path / TARGET)

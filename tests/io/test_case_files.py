@@ -2,10 +2,7 @@
 
 import numpy as np
 import pytest
-from nnunetv2.utilities.utils import (
-    create_lists_from_splitted_dataset_folder,
-    get_identifiers_from_splitted_dataset_folder,
-)
+from nnunetv2.utilities.utils import create_paths_fn, get_identifiers_from_splitted_dataset_folder
 
 from nnsam.errors import InputError
 from nnsam.io.finding import Case, check_channels, find_cases
@@ -33,7 +30,8 @@ def test_names_by_the_book_give_nnunets_cases(tmp_path, ending, channels):
     cases = found(tmp_path, ending, channels)
     (tmp_path / (".hidden" + ending)).unlink()
     identifiers = get_identifiers_from_splitted_dataset_folder(str(tmp_path), ending)
-    lists = create_lists_from_splitted_dataset_folder(str(tmp_path), ending, num_processes=1)
+    files = sorted(path.name for path in tmp_path.iterdir() if path.name.endswith(ending))
+    lists = [create_paths_fn(str(tmp_path), files, ending, name) for name in identifiers]
     expected = {
         str(name): [path.rsplit("/", 1)[-1] for path in paths] for name, paths in zip(identifiers, lists, strict=True)
     }

@@ -10,7 +10,7 @@ from typing import Any
 from nnsam.errors import InputError
 from nnsam.fewshot.runs.options import StudyRunOptions
 from nnsam.fewshot.study import layout
-from nnsam.nnunet.commands import run_guarded
+from nnsam.nnunet.commands import run_nnunet
 from nnsam.training.records import unlearnt_level_sets
 
 FINAL = "checkpoint_final.pth"
@@ -109,7 +109,7 @@ class NnunetModel:
 
     def _run(self, command: str, arguments: list[str], options: StudyRunOptions, stop_after: str = "") -> None:
         self.record(" ".join([command, *arguments]).replace(f"{self.experiment}{os.sep}", ""))
-        run_guarded(
+        run_nnunet(
             command,
             arguments,
             environment={**layout.nnunet_environment(self.experiment), **processor_environment(options)},

@@ -26,7 +26,7 @@ from nnsam.errors import InputError, SetupError
 from nnsam.fewshot.study import layout
 from nnsam.fewshot.study.cases import read_cases, write_raw_dataset
 from nnsam.fewshot.study.protocol import Protocol
-from nnsam.nnunet.commands import run_guarded
+from nnsam.nnunet.commands import run_nnunet
 from nnsam.support.files import atomic_file
 from nnsam.support.machine import package_version
 
@@ -283,7 +283,7 @@ class _Planning:
         }
         log = layout.log_file(self.experiment, self.name)
         self.commands.append(" ".join([command, *arguments]))
-        run_guarded(command, arguments, environment=environment, log=log)
+        run_nnunet(command, arguments, environment=environment, log=log)
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def test_nnunets_validation_is_left_out(study, monkeypatch):
 
 def test_time_is_recorded_while_a_step_runs(study, monkeypatch):
     monkeypatch.setattr("nnsam.fewshot.runs.execution._RECORD_SECONDS", 0.02)
-    monkeypatch.setattr("nnsam.fewshot.runs.nnunet_model.run_guarded", lambda *_, **__: seen.append(read_later(study)))
+    monkeypatch.setattr("nnsam.fewshot.runs.nnunet_model.run_nnunet", lambda *_, **__: seen.append(read_later(study)))
     seen = []
     assert execute_run(study.experiment, KEY, OPTIONS) == "failed"  # no checkpoint
     assert seen[0] > 0

@@ -24,7 +24,7 @@ def model(tmp_path, monkeypatch):
         if command == "nnUNetv2_train":
             write_checkpoint(model, "checkpoint_final.pth")
 
-    monkeypatch.setattr(nnunet_model, "run_guarded", note)
+    monkeypatch.setattr(nnunet_model, "run_nnunet", note)
     return model
 
 
@@ -73,7 +73,7 @@ def test_half_a_checkpoint_is_removed_and_the_older_one_used(model):
 
 
 def test_training_without_a_result(model, monkeypatch):
-    monkeypatch.setattr(nnunet_model, "run_guarded", lambda *arguments, **others: None)
+    monkeypatch.setattr(nnunet_model, "run_nnunet", lambda *arguments, **others: None)
     with pytest.raises(InputError, match="ended without"):
         model.train(OPTIONS)
 

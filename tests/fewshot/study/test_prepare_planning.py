@@ -1,7 +1,6 @@
 """Planning sees the training cases alone, happens once, and survives being killed."""
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -55,7 +54,7 @@ def fake(monkeypatch):
         calls.append(command)
         fake_nnunet(command, arguments, **options)
 
-    monkeypatch.setattr(planning, "run_guarded", counted)
+    monkeypatch.setattr(planning, "run_nnunet", counted)
     return calls
 
 
@@ -153,29 +152,34 @@ def test_a_failure_of_nnunet_leaves_nothing_and_is_told(raw, tmp_path, monkeypat
     def fail(*arguments, **options):
         raise NnsamError("nnUNetv2_preprocess failed")
 
-    monkeypatch.setattr(planning, "run_guarded", fail)
+    monkeypatch.setattr(planning, "run_nnunet", fail)
     prepare(raw, tmp_path / "study", REQUEST)
     with pytest.raises(NnsamError, match="nnUNetv2_preprocess failed"):
         plan_subset(tmp_path / "study", 2, 0)
     assert not list(layout.preprocessed_folder(tmp_path / "study").iterdir())
 
 
-def plan_and_die(study: Path) -> None:
-    def half(command, arguments, *, environment, log):
-        if command == "nnUNetv2_preprocess":
-            os.kill(os.getpid(), signal.SIGKILL)
-        fake_nnunet(command, arguments, environment=environment, log=log)
-
-    planning.run_guarded = half
-    plan_subset(study, 2, 0)
+# Planned, not yet preprocessed, and killed.
+PLAN_AND_DIE = """
+import os, signal, sys
+from pathlib import Path
+from nnsam.fewshot.study import planning
+def half(command, arguments, *, environment, log):
+    if command == "nnUNetv2_preprocess":
+        os.kill(os.getpid(), signal.SIGKILL)
+    (folder,) = Path(environment["nnUNet_raw"]).iterdir()
+    folder = Path(environment["nnUNet_preprocessed"], folder.name)
+    folder.mkdir()
+    (folder / "nnUNetPlans.json").write_text('{"configurations": {"2d": {}}}')
+planning.run_nnunet = half
+planning.plan_subset(Path(sys.argv[1]), 2, 0)
+"""
 
 
 def test_after_kill_9_the_next_call_plans_anew(raw, tmp_path, fake):
     prepare(raw, tmp_path / "study", REQUEST)
-    process = multiprocessing.get_context("fork").Process(target=plan_and_die, args=(tmp_path / "study",))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    process = subprocess.run([sys.executable, "-c", PLAN_AND_DIE, str(tmp_path / "study")], check=False, timeout=300)
+    assert process.returncode == -signal.SIGKILL
     preprocessed = layout.preprocessed_folder(tmp_path / "study")
     assert [path.name.split(".")[1] for path in preprocessed.iterdir()] == ["Dataset100_n2s0"]  # hidden, half-finished
     assert plan_subset(tmp_path / "study", 2, 0).is_new
@@ -187,7 +191,7 @@ def test_two_at_once_plan_once(raw, tmp_path, monkeypatch):
         time.sleep(0.2)
         fake_nnunet(*arguments, **options)
 
-    monkeypatch.setattr(planning, "run_guarded", slowly)
+    monkeypatch.setattr(planning, "run_nnunet", slowly)
     prepare(raw, tmp_path / "study", REQUEST)
     with ThreadPoolExecutor(3) as pool:
         planned = list(pool.map(lambda _: plan_subset(tmp_path / "study", 2, 0), range(3)))
@@ -258,9 +262,6 @@ def fold_0(study: Path, folder: Path) -> dict[str, list[str]]:
 
 
 QUICK = """
-import multiprocessing
-context = multiprocessing.get_context
-multiprocessing.get_context = lambda method=None: context("fork")
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor as Class
 from nnunetv2.experiment_planning.plan_and_preprocess_entrypoints import {function}
 whole = Class.__init__
@@ -273,7 +274,7 @@ Class.__init__ = quick
 
 
 def real_nnunet(command, arguments, *, environment, log):
-    """nnU-Net's own command, made quicker: fewer intensities (its 10^8 take 15 s and 2 GB), workers without imports."""
+    """nnU-Net's own command, made quicker: fewer intensities (its 10^8 take 15 s and 2 GB)."""
     function = {"nnUNetv2_plan_and_preprocess": "plan_and_preprocess_entry", "nnUNetv2_preprocess": "preprocess_entry"}
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "a") as file:
@@ -291,7 +292,7 @@ def only_plan(command, arguments, **options):
 def test_validation_and_test_images_change_neither_fingerprint_nor_plans(raw, tmp_path, monkeypatch):
     folders = []
     for name, nnunet in (("before", only_plan), ("after", real_nnunet)):
-        monkeypatch.setattr(planning, "run_guarded", nnunet)
+        monkeypatch.setattr(planning, "run_nnunet", nnunet)
         prepared = prepare(raw, tmp_path / name, replace(REQUEST, sizes=(2,)))
         folders.append(plan_subset(prepared.folder, 2, 0).folder)
         change_validation_and_test(raw)
@@ -305,7 +306,7 @@ def test_validation_and_test_images_change_neither_fingerprint_nor_plans(raw, tm
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_with_nnunets_way_validation_images_change_both(raw, tmp_path, monkeypatch):
-    monkeypatch.setattr(planning, "run_guarded", only_plan)
+    monkeypatch.setattr(planning, "run_nnunet", only_plan)
     files = []
     for name in ("before", "after"):
         prepared = prepare(raw, tmp_path / name, replace(REQUEST, sizes=(2,), planning="all"))
