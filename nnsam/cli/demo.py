@@ -153,9 +153,8 @@ class Demo:
 
     def _draw(self, raw: Path, predictions: Path) -> list[Path]:
         """Draws each test case (fill: prediction, lines: reference)."""
-        from skimage.io import imread
-
         from nnsam.io.overlay import OverlayCase, write_overlays
+        from nnsam.io.reading import read_image, read_labels
 
         labels = json.loads((raw / "dataset.json").read_text())["labels"]
         names = {value: name for name, value in labels.items() if value}
@@ -163,9 +162,9 @@ class Demo:
         folder.mkdir()
         paths = []
         for prediction in sorted(predictions.glob("*.png")):
-            image = imread(raw / "imagesTs" / f"{prediction.stem}_0000.png")
-            reference = imread(raw / "labelsTs" / prediction.name)
-            case = OverlayCase(prediction.stem, image, imread(prediction), reference)
+            image = read_image(raw / "imagesTs" / f"{prediction.stem}_0000.png").pixels
+            reference = read_labels(raw / "labelsTs" / prediction.name).pixels
+            case = OverlayCase(prediction.stem, image, read_labels(prediction).pixels, reference)
             paths.append(folder / prediction.name)
             write_overlays(paths[-1], [case], label_names=names)
         return paths
@@ -180,12 +179,12 @@ class Demo:
 
 def different_pixels(first: Path, second: Path) -> float:
     """Returns the share of pixels, 0..1, in which the PNG label maps of two folders differ; 1 where one is missing."""
-    from skimage.io import imread
+    from nnsam.io.reading import read_labels
 
     names = sorted(path.name for path in first.glob("*.png"))
     if not names or any(not (second / name).is_file() for name in names):
         return 1.0
-    pairs = [(imread(first / name), imread(second / name)) for name in names]
+    pairs = [(read_labels(first / name).pixels, read_labels(second / name).pixels) for name in names]
     return float(sum((a != b).sum() for a, b in pairs) / sum(a.size for a, _ in pairs))
 
 

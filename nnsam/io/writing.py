@@ -34,16 +34,16 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_png(path: Path, array: NDArray[np.uint8]) -> None:
-    """Writes a picture.
+    """Writes a picture, such as a drawing.
 
     Args:
-        path: file to write; its folder is made.
+        path: file to write, *.png; its folder is made.
         array: (H, W), or (H, W, 3) in colour.
     """
-    from skimage import io
+    import PIL.Image
 
     with whole_file(path) as draft:
-        io.imsave(draft, array, check_contrast=False)
+        PIL.Image.fromarray(array).save(draft, format="png")
 
 
 def write_image(path: str | Path, image: Image) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError
+from nnsam.io.finding import visible
 
 NAMES = {500: "LV", 600: "RV", 420: "LA", 550: "RA", 205: "Myo", 820: "AA", 850: "PA"}
 
@@ -154,12 +155,10 @@ def open_source(source: Path) -> Iterator[list[SourceFile]]:
 
 def _walk(folder: Path, depth: int) -> Iterator[Path]:
     try:
-        entries = sorted(folder.iterdir())
+        entries = visible(folder)
     except OSError as error:
         raise InputError(f"{folder} cannot be read ({error.strerror or error}).") from error
     for entry in entries:
-        if entry.name.startswith("."):
-            continue
         if entry.is_dir():
             if depth:
                 yield from _walk(entry, depth - 1)
