@@ -33,7 +33,9 @@ COMMANDS = {
 }
 
 # What an installation for exported models alone lacks, see README.
-FULL_INSTALLATION = {"torch", "torchvision", "timm", "nnunetv2", "batchgenerators", "matplotlib", "pooch", "requests"}
+FULL_INSTALLATION = {
+    *("torch", "torchvision", "timm", "nnunetv2", "batchgenerators", "matplotlib", "requests", "filelock")
+}
 
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:

@@ -4,12 +4,10 @@ Environment variables: NNSAM_HOME (cache folder), NNSAM_WEIGHTS (path or `random
 NNSAM_WEIGHTS_URL (mirror).
 """
 
-from nnsam.weights.cache import cached_path, import_file
+from nnsam.weights.cache import OFFICIAL, CheckpointSpec, cached_path, import_file
 from nnsam.weights.checkpoint import read_tensors
 from nnsam.weights.fetching import fetch
-from nnsam.weights.resolution import WeightsSource, resolve
-from nnsam.weights.spec import OFFICIAL, CheckpointSpec
-from nnsam.weights.status import WeightsStatus, status
+from nnsam.weights.status import WeightsSource, WeightsStatus, resolve, status
 
 __all__ = [
     "OFFICIAL",

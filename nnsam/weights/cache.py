@@ -1,4 +1,4 @@
-"""The cache on disk: paths, hashes, the lock between processes, one sentence for a folder that cannot be written.
+"""The one checkpoint that this package fetches, and its cache on disk: paths, hashes, the lock, importing a copy.
 
 Layout of `<home>/weights`: `mobile_sam.pt` (verified; it gets this name by :func:`os.replace` only),
 `mobile_sam.pt.part` (a broken-off download that the next one continues) and `mobile_sam.pt.lock`.
@@ -6,14 +6,67 @@ Layout of `<home>/weights`: `mobile_sam.pt` (verified; it gets this name by :fun
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from urllib.parse import urlsplit, urlunsplit
 
 from nnsam.errors import WeightsError
 from nnsam.support import environment
-from nnsam.weights.spec import OFFICIAL, CheckpointSpec
+
+_CHUNK = 1 << 20
+_REPOSITORY = "https://github.com/ChaoningZhang/MobileSAM"
+
+
+@dataclass(frozen=True)
+class CheckpointSpec:
+    """A file that is known byte for byte.
+
+    Attributes:
+        name: File name in the cache.
+        size: Length in bytes.
+        sha256: SHA-256 of the content, lower-case hexadecimal.
+        urls: Addresses of the file, tried in this order.
+    """
+
+    name: str
+    size: int
+    sha256: str
+    urls: tuple[str, ...]
+
+
+# The commit's address comes first because it cannot change; the branch's is for the day when the commit is gone.
+OFFICIAL = CheckpointSpec(
+    name="mobile_sam.pt",
+    size=40_728_226,
+    sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+    urls=(
+        f"{_REPOSITORY}/raw/f706ad9c4eb7f219c00d9050e46328518ffb65d2/weights/mobile_sam.pt",
+        f"{_REPOSITORY}/raw/master/weights/mobile_sam.pt",
+    ),
+)
+
+
+def addresses(spec: CheckpointSpec, mirror: str | None = None) -> tuple[str, ...]:
+    """Returns the addresses to try: the mirror alone where one is given (here or in NNSAM_WEIGHTS_URL).
+
+    Whoever names a mirror may be in a network where asking GitHub as well only costs time, or is not wanted.
+    """
+    mirror = mirror or environment.mirror()
+    if mirror is None:
+        return spec.urls
+    return (mirror + spec.name if mirror.endswith("/") else mirror,)
+
+
+def shown(url: str) -> str:
+    """Returns an address without what may be secret: user, password, query."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "the address given"
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def cached_path(spec: CheckpointSpec = OFFICIAL) -> Path:
@@ -39,12 +92,14 @@ def sha256_of(path: Path) -> str:
     Raises:
         WeightsError: The file cannot be read.
     """
-    import pooch
-
+    digest = hashlib.sha256()
     try:
-        return pooch.file_hash(str(path), alg="sha256")
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
+    return digest.hexdigest()
 
 
 def is_intact(path: Path, spec: CheckpointSpec = OFFICIAL) -> bool:
@@ -100,9 +155,6 @@ def locked(spec: CheckpointSpec, on_wait: Callable[[], None] | None = None) -> I
             lock.release()
 
 
-_CHUNK = 1 << 20
-
-
 def import_file(path: str | os.PathLike[str], spec: CheckpointSpec = OFFICIAL) -> Path:
     """Copies the official checkpoint into the cache.
 
@@ -131,7 +183,9 @@ def import_file(path: str | os.PathLike[str], spec: CheckpointSpec = OFFICIAL) -
     with reader, locked(spec) as target:
         copy = target.with_name(f"{target.name}.import")
         try:
-            found = _copy(reader, copy)
+            with copy.open("wb") as writer:
+                shutil.copyfileobj(reader, writer)
+            found = sha256_of(copy)  # and not of the source, which may change meanwhile
             if found != spec.sha256:
                 raise _another_file(source, f"SHA-256 {found}", spec.sha256, spec)
             os.replace(copy, target)
@@ -139,16 +193,6 @@ def import_file(path: str | os.PathLike[str], spec: CheckpointSpec = OFFICIAL) -
             copy.unlink(missing_ok=True)
         part_path(spec).unlink(missing_ok=True)
     return target
-
-
-def _copy(reader: BinaryIO, target: Path) -> str:
-    """Copies and returns the SHA-256 of what was written, so that the source cannot change in between."""
-    digest = hashlib.sha256()
-    with target.open("wb") as writer:
-        while chunk := reader.read(_CHUNK):
-            digest.update(chunk)
-            writer.write(chunk)
-    return digest.hexdigest()
 
 
 def _another_file(source: Path, found: str, expected: str, spec: CheckpointSpec) -> WeightsError:

@@ -1,20 +1,24 @@
-"""Fetches the checkpoint into the cache: pooch checks the hash, a lock keeps processes apart, a `.part` resumes."""
+"""Fetches the checkpoint into the cache: a lock keeps processes apart, a `.part` is continued, the hash decides."""
 
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nnsam.errors import WeightsError
 from nnsam.support import environment
-from nnsam.weights.cache import cached_path, is_intact, locked, part_path
-from nnsam.weights.spec import OFFICIAL, CheckpointSpec, addresses, shown
-
-if TYPE_CHECKING:
-    from nnsam.weights.resuming import ResumingDownloader
+from nnsam.weights.cache import (
+    OFFICIAL,
+    CheckpointSpec,
+    addresses,
+    cached_path,
+    is_intact,
+    locked,
+    part_path,
+    sha256_of,
+    shown,
+)
 
 TIMEOUT_S = 30.0
 
@@ -58,13 +62,10 @@ def fetch(
 
 def _download(spec: CheckpointSpec, urls: tuple[str, ...], progress: bool, timeout: float) -> Path:
     """Returns a verified file beside the final name."""
-    from nnsam.weights.resuming import ResumingDownloader
-
     problems = []
-    downloader = ResumingDownloader(spec, part_path(spec), timeout, progress)
     for url in urls:
         try:
-            return _retrieve(spec, url, downloader)
+            return _retrieve(spec, url, progress, timeout)
         except WeightsError as error:
             problems.append(str(error))
     raise WeightsError(
@@ -73,36 +74,19 @@ def _download(spec: CheckpointSpec, urls: tuple[str, ...], progress: bool, timeo
     )
 
 
-def _retrieve(spec: CheckpointSpec, url: str, downloader: "ResumingDownloader") -> Path:
-    import pooch
+def _retrieve(spec: CheckpointSpec, url: str, progress: bool, timeout: float) -> Path:
+    from nnsam.weights.downloading import download
 
-    path = cached_path(spec)
+    part, found = part_path(spec), ""
     # One fresh start when bytes of an earlier call were used: they, not the server, may be what is wrong.
-    for _ in range(2 if downloader.part.exists() else 1):
-        try:
-            with _quiet_pooch():
-                # Not the final name: pooch moves with shutil.move, which is not atomic on every platform.
-                name = spec.name + ".verified"
-                return Path(pooch.retrieve(url, f"sha256:{spec.sha256}", name, path.parent, downloader=downloader))
-        except ValueError as error:  # pooch's word for a wrong hash; it has deleted the file
-            mismatch = error
-    raise WeightsError(
-        f"{shown(url)} delivers a file with SHA-256 {downloader.sha256}, expected {spec.sha256}"
-    ) from mismatch
-
-
-@contextmanager
-def _quiet_pooch() -> Iterator[None]:
-    """Silences pooch's chatter during one call; its logger is shared with other users of pooch in the process."""
-    import pooch
-
-    logger = pooch.get_logger()
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+    for _ in range(2 if part.exists() else 1):
+        with _bar(spec, progress) as advance:
+            download(url, part, spec, timeout, advance)
+        found = sha256_of(part)
+        if found == spec.sha256:
+            return part
+        part.unlink()
+    raise WeightsError(f"{shown(url)} delivers a file with SHA-256 {found}, expected {spec.sha256}")
 
 
 def _tell_of_waiting() -> None:
@@ -110,17 +94,8 @@ def _tell_of_waiting() -> None:
 
 
 @contextmanager
-def download_bar(name: str, total: int, enabled: bool) -> Iterator[Callable[[int], None]]:
-    """Shows a bar while the body runs.
-
-    Args:
-        name: What is being downloaded.
-        total: Its length in bytes.
-        enabled: False shows nothing; nor is anything shown where standard error is not a terminal.
-
-    Yields:
-        A function that takes the number of bytes that are there by now.
-    """
+def _bar(spec: CheckpointSpec, enabled: bool) -> Iterator[Callable[[int], None]]:
+    """Shows a bar on standard error, where that is a terminal; yields what takes the number of bytes so far."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -136,5 +111,5 @@ def download_bar(name: str, total: int, enabled: bool) -> Iterator[Callable[[int
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task(name, total=total)
+        task = progress.add_task(spec.name, total=spec.size)
         yield lambda done: progress.update(task, completed=done)

@@ -22,7 +22,7 @@ class Reply:
     """How the server answers one request.
 
     Attributes:
-        status: An error status to answer with instead of the file.
+        status: A status to answer with instead of the file.
         content: Other content than the server's.
         break_after: Close the connection after so many bytes of the body.
         stall_after: Stop sending, with the connection open, after so many bytes of the body.
@@ -94,6 +94,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, reply: Reply, request: Request):
         if reply.status is not None:
             self.send_response(reply.status)
+            for name, value in reply.headers.items():
+                self.send_header(name, value)
             self.end_headers()
             return
         content = self.server.content if reply.content is None else reply.content

@@ -12,7 +12,7 @@ def clean_network(monkeypatch):
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "nnsam_weights_url"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setattr("nnsam.weights.resuming.BACKOFF_S", 0.001)
+    monkeypatch.setattr("nnsam.weights.downloading.BACKOFF_S", 0.001)
 
 
 @pytest.fixture(scope="session")

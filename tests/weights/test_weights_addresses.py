@@ -16,7 +16,7 @@ def test_official_specification():
 
 
 def test_nothing_listens(content, monkeypatch):
-    monkeypatch.setattr("nnsam.weights.resuming.time.sleep", lambda seconds: pytest.fail("waited in vain"))
+    monkeypatch.setattr("nnsam.weights.downloading.time.sleep", lambda seconds: pytest.fail("waited in vain"))
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/mobile_sam.pt"

@@ -223,10 +223,33 @@ def test_disk_that_fills_up(spec, server, leftovers):
     assert len(server.requests) == 1
 
 
-def test_pooch_has_the_last_word(spec, server, content, monkeypatch, leftovers):
-    """Were the downloader to hand over a wrong file, pooch would still refuse it."""
-    monkeypatch.setattr("nnsam.weights.resuming.sha256_of", lambda path: spec.sha256)
-    server.script = [Reply(content=content[::-1])]
-    with pytest.raises(WeightsError):
+def test_the_hash_has_the_last_word(spec, server, content, monkeypatch, leftovers):
+    """Whatever the downloader hands over, only the specified file gets the final name."""
+    monkeypatch.setattr("nnsam.weights.downloading.download", lambda url, part, *rest: part.write_bytes(b"anything"))
+    with pytest.raises(WeightsError, match=f"expected {spec.sha256}"):
         fetch(replace(spec, urls=(server.url,)))
     assert leftovers() == []
+    assert server.requests == []
+
+
+def test_overload_that_lasts_is_named(spec, server):
+    server.script = [Reply(status=503) for _ in range(9)]
+    with pytest.raises(WeightsError, match="HTTP 503 Service Unavailable"):
+        fetch(spec)
+    assert len(server.requests) == 4
+
+
+def test_redirects_are_followed_but_not_in_circles(spec, server, content):
+    server.script = [Reply(status=302, headers={"Location": "/elsewhere"})]
+    assert fetch(spec).read_bytes() == content
+    assert [request.path for request in server.requests] == ["/mobile_sam.pt", "/elsewhere"]
+    fetch(spec).unlink()
+    server.script = [Reply(status=302, headers={"Location": "/mobile_sam.pt"}) for _ in range(200)]
+    with pytest.raises(WeightsError, match="redirects in circles"):
+        fetch(spec)
+
+
+def test_a_continued_download_survives_redirects(spec, server, content):
+    server.script = [Reply(break_after=120_000), Reply(status=302, headers={"Location": "/elsewhere"})]
+    assert fetch(spec).read_bytes() == content
+    assert ranges(server) == [None, "bytes=120000-", "bytes=120000-"]
