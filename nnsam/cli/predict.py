@@ -304,7 +304,7 @@ def _plan(args: argparse.Namespace) -> _Task:
     )
     file = _output_file(args, ending)
     if file is not None:
-        written = [(cases[0].name, path) for path in output_files(file, ending, options)]
+        written = [(cases[0].files[0], path) for path in output_files(file, ending, options)]
         check_outputs(written, [image for case in cases for image in case.files], IMAGES)
     return _Task(bundle, cases, options, note or chosen, file)
 

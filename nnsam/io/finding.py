@@ -9,7 +9,7 @@ from pathlib import Path
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError
-from nnsam.io.formats import FORMATS, Format, endings, format_of, image_formats, label_formats
+from nnsam.io.formats import COLOURED, Format, endings, format_of, image_formats, kind_of, label_formats
 from nnsam.io.image import Image, Kind
 from nnsam.io.reading import image_format, read_image
 from nnsam.io.volumes import dicom_series
@@ -193,8 +193,7 @@ class _Layout:
 
     @property
     def is_picture(self) -> bool:
-        found = FORMATS.get(self.ending.lower())
-        return found is not None and found.holds_colours
+        return kind_of(self.ending) in COLOURED
 
     @property
     def in_one_file(self) -> bool:
@@ -274,16 +273,11 @@ def check_channels(image: NDArray, expected: int, case: Case) -> None:
         advice = "save it as grey, or the wanted channel as its own file"
     elif found > expected:
         advice = "give only the channels that the model was trained on"
-    elif found == 1 and expected in _COLOURS and _holds_colours(case.files[0]):
+    elif found == 1 and expected in _COLOURS and kind_of(case.files[0]) in COLOURED:
         advice = f"save the picture in colour ({'RGB' if expected == 3 else 'RGBA'}), or {advice}"
     raise InputError(
         f"case {case.name} ({names}) has {found} {_plural('channel', found)}, the model reads {expected}; {advice}."
     )
-
-
-def _holds_colours(path: Path) -> bool:
-    found = format_of(path)
-    return found is not None and found.holds_colours
 
 
 def _files_in(folder: Path, layout: _Layout) -> list[Path]:

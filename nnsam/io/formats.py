@@ -30,11 +30,6 @@ class Format:
     holds_labels: bool = True
 
     @property
-    def holds_colours(self) -> bool:
-        """Whether one file may hold several channels as colours."""
-        return self.kind in ("picture", "tiff")
-
-    @property
     def is_written(self) -> bool:
         """Whether label maps are written in this format."""
         return self.label_ending == self.ending
@@ -63,6 +58,8 @@ FORMATS: dict[str, Format] = {
     )
 }
 NPZ_ENDING = ".npz"
+# Kinds of which one file may hold several channels as colours.
+COLOURED = ("picture", "tiff")
 # Of a folder with a DICOM series, which has no ending.
 _SERIES = Format("", "series", FORMATS[".dcm"].label_ending)
 _WRITTEN_FOR: dict[Kind, tuple[Kind, ...]] = {
@@ -84,6 +81,12 @@ def format_of(path: str | Path) -> Format | None:
     """
     name = Path(path).name.lower()
     return next((row for ending, row in FORMATS.items() if name.endswith(ending)), None)
+
+
+def kind_of(path: str | Path) -> Kind | None:
+    """The kind of a file by its ending, see `format_of`."""
+    found = format_of(path)
+    return None if found is None else found.kind
 
 
 def endings(rows: Iterable[Format]) -> str:
@@ -136,11 +139,11 @@ def beside(output: Path, ending: str, suffix: str) -> Path:
     return output.with_name(output.name[: len(output.name) - len(ending)] + suffix)
 
 
-def check_outputs(outputs: Iterable[tuple[str, Path]], inputs: Iterable[Path], what: str = "an input") -> None:
+def check_outputs(outputs: Iterable[tuple[Path, Path]], inputs: Iterable[Path], what: str = "an input") -> None:
     """Checks that no input and no other output would be overwritten.
 
     Args:
-        outputs: name of what a file is made of, and the file.
+        outputs: what a file is made of, and the file.
         inputs: files that must stay.
         what: they are, for messages.
 
@@ -148,11 +151,11 @@ def check_outputs(outputs: Iterable[tuple[str, Path]], inputs: Iterable[Path], w
         InputError: one would.
     """
     kept = {Path(path).resolve() for path in inputs}
-    written: dict[Path, str] = {}
+    written: dict[Path, Path] = {}
     for source, path in outputs:
         place = path.resolve()
         if place in kept:
             raise InputError(f"{path} is {what} and would be overwritten; choose another output.")
         other = written.setdefault(place, source)
         if other != source:
-            raise InputError(f"{other} and {source} would both be written to {path}; rename one of them.")
+            raise InputError(f"{other.name} and {source.name} would both be written to {path}; rename one of them.")

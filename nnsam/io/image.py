@@ -88,7 +88,7 @@ class Geometry:
         ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Image:
     """Pixels and all that is known of them; what is unknown is None.
 

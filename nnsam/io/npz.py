@@ -12,7 +12,7 @@ from nnsam.errors import InputError
 from nnsam.io.image import Image, make_image, make_labels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NpzCase:
     """Image and labels of one case.
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nnsam.errors import InputError
-from nnsam.io.formats import FORMATS, Format, endings, format_of, image_formats, label_formats
+from nnsam.io.formats import FORMATS, Format, endings, format_of, image_formats, kind_of, label_formats
 from nnsam.io.image import Geometry, Image, Kind, decoding, without_single_slice
 from nnsam.io.npz import PREDICTION_KEY, read_npz_image, read_npz_labels
 from nnsam.io.pictures import (
@@ -100,10 +100,9 @@ def read_header(path: str | Path) -> tuple[tuple[int, ...], Geometry | None]:
         InputError: unreadable.
     """
     path = Path(path)
-    found = format_of(path)
     with decoding(path, "{path} cannot be read ({reason}); restore it"):
-        if found is not None and found.kind == "tiff":
+        if kind_of(path) == "tiff":
             return read_tiff_size(path), None
-        if found is not None and found.kind == "picture":
+        if kind_of(path) == "picture":
             return read_picture_size(path), None
         return read_volume_header(path)

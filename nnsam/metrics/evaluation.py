@@ -8,7 +8,7 @@ import numpy as np
 
 from nnsam.errors import InputError
 from nnsam.io.finding import Pairs, match_cases
-from nnsam.io.formats import format_of
+from nnsam.io.formats import kind_of
 from nnsam.io.image import Image
 from nnsam.io.npz import PREDICTION_KEY, REFERENCE_KEYS, read_npz_labels
 from nnsam.io.reading import read_labels
@@ -118,14 +118,9 @@ def evaluate(
 
 
 def _read(path: Path, key: str, rules: Profile) -> Image:
-    if rules.pictures_in_pixels and _is_npz(path):
+    if rules.pictures_in_pixels and kind_of(path) == "npz":
         return read_npz_labels(path, key)  # the challenge knows volumes of one slice and measures them as volumes
     return read_labels(path, key)
-
-
-def _is_npz(path: Path) -> bool:
-    found = format_of(path)
-    return found is not None and found.kind == "npz"
 
 
 def _find_classes(
@@ -141,7 +136,7 @@ def _find_classes(
         if dataset_json is not None:
             raise InputError("This profile scores the labels 1 to the highest of each reference; leave out --labels.")
         return None, "the labels 1 to the highest one of each reference"
-    if reference_key != "gts" and any(_is_npz(path) for _, path in pairs.values()):
+    if reference_key != "gts" and any(kind_of(path) == "npz" for _, path in pairs.values()):
         if dataset_json is not None:
             raise InputError("Objects in npz files have no names; leave out --labels or give --reference-key gts.")
         return None, "the objects of each case"

@@ -10,7 +10,7 @@ from typing import Any
 
 from nnsam.errors import InputError, SetupError
 from nnsam.io.finding import group_channels, visible
-from nnsam.io.formats import format_of
+from nnsam.io.formats import kind_of
 
 # A class is one label value, or in region-based training the list of values that it unites.
 LabelNames = Mapping[str, int | Sequence[int]]
@@ -197,9 +197,7 @@ def _cases(folder: Path, part: str, dataset: Mapping[str, Any]) -> dict[str, Sou
 def _check_channels(case: str, files: Mapping[int, Path], dataset: Mapping[str, Any], images: Path) -> None:
     count = len(dataset["channel_names"])
     # nnU-Net reads a colour picture's three channels from one file.
-    found_format = format_of(dataset["file_ending"])
-    in_one_file = count == 3 and found_format is not None and found_format.kind == "picture"
-    expected = [1, count] if in_one_file else [count]
+    expected = [1, count] if count == 3 and kind_of(dataset["file_ending"]) == "picture" else [count]
     if sorted(files) not in [list(range(number)) for number in expected]:
         found = ", ".join(files[channel].name for channel in sorted(files))
         raise InputError(

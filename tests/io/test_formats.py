@@ -36,12 +36,12 @@ def test_further_files_are_named_after_the_output():
 
 
 def test_inputs_and_other_outputs_are_not_overwritten(tmp_path):
-    a, b = tmp_path / "a.png", tmp_path / "b.png"
-    check_outputs([("a", a), ("a", a), ("b", b)], [tmp_path / "c.png"])
+    a, b, one, other = (tmp_path / name for name in ("a.png", "b.png", "x/one.bmp", "y/one.bmp"))
+    check_outputs([(one, a), (one, a), (other, b)], [tmp_path / "c.png"])
     with pytest.raises(InputError, match=r"a\.png is an image and would be overwritten"):
-        check_outputs([("b", b), ("a", tmp_path / "x" / ".." / "a.png")], [a], "an image")
-    with pytest.raises(InputError, match=r"one and other would both be written to .*a\.png"):
-        check_outputs([("one", a), ("other", a)], [])
+        check_outputs([(other, b), (one, tmp_path / "x" / ".." / "a.png")], [a], "an image")
+    with pytest.raises(InputError, match=r"one\.bmp and one\.bmp would both be written to .*a\.png"):
+        check_outputs([(one, a), (other, a)], [])
 
 
 def test_channels_are_grouped_and_other_names_are_handed_back(tmp_path):

@@ -267,8 +267,8 @@ class FolderRun:
         self._ending = bundle.manifest["input"]["file_ending"]
         if self._folder.exists() and not self._folder.is_dir():
             raise InputError(f"{self._folder} is a file; several cases need a folder for their label maps.")
-        written = [(case.name, path) for case in cases for path in self._outputs(case)]
-        own = [(name, self._folder / name) for name in (DATASET_JSON, RECORD)]
+        written = [(case.files[0], path) for case in cases for path in self._outputs(case)]
+        own = [(self._folder, self._folder / name) for name in (DATASET_JSON, RECORD)]
         check_outputs([*written, *own], [file for case in cases for file in case.files], IMAGES)
         self._record = RunRecord(self._folder, bundle.digest, options.as_dict())
         if resume:

@@ -71,7 +71,7 @@ def plan_tasks(
     else:
         tasks = [_task_of_file(inputs[0], output, overlay, probabilities)]
     outputs = [
-        (task.input.path.name, path)
+        (task.input.path, path)
         for task in tasks
         for path in (task.output, task.overlay, task.probabilities)
         if path is not None
