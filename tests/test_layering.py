@@ -61,6 +61,8 @@ THIRD_PARTY: Mapping[str, tuple[set[str], set[str]]] = {
     "nnunetv2.training": ({"training"}, {"bench", "cli", "nnunet"}),
     "matplotlib": (set(), {"bench", "fewshot", "io", "training"}),
     "monai": (set(), {"networks", "training"}),
+    "pandas": ({"fewshot"}, set()),
+    "jinja2": ({"fewshot"}, set()),
 }
 
 
@@ -232,6 +234,20 @@ def listed_packages() -> set[str]:
 def test_setup_cfg_lists_every_package():
     folders = {path.parent.relative_to(ROOT) for path in (ROOT / "nnsam").glob("**/*.py")}
     assert listed_packages() == {".".join(folder.parts) for folder in folders} | {"nnsam.trainers"}
+
+
+def test_setup_cfg_lists_every_file_that_is_no_module():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    listed = {
+        path
+        for package, patterns in setup["options.package_data"].items()
+        for pattern in patterns.split()
+        for path in ROOT.joinpath(*package.split(".")).glob(pattern)
+    }
+    there = {path for path in (ROOT / "nnsam").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert listed == there
+    assert len(there) > 4
 
 
 def test_every_package_folder_can_be_imported_as_one():

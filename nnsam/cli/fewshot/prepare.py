@@ -22,7 +22,6 @@ Example:
 
 import argparse
 import json
-import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -139,9 +138,10 @@ def _patients(protocol, cases) -> int:
 
 
 def _print(prepared: "PreparedStudy") -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from nnsam.cli.fewshot.screen import wide_console
 
     protocol = prepared.protocol
     table = Table(title="Training subsets; of each class, the number of training cases that hold it")
@@ -153,7 +153,7 @@ def _print(prepared: "PreparedStudy") -> None:
         counts = prepared.class_cases[size, seed]
         table.add_row(*map(str, (size, seed, _patients(protocol, subset), *counts.values())))
         absent += [f"{name} in size {size} seed {seed}" for name, count in counts.items() if not count]
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    console = wide_console()
     console.print(table)
     lines = [
         f"{name}: {len(cases)} cases of {_patients(protocol, cases)} patients."

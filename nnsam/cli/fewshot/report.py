@@ -14,7 +14,6 @@ Example:
 
 import argparse
 import json
-import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -72,33 +71,28 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _summary(report: "Report") -> dict:
+    from nnsam.fewshot.report.numbers import ESTIMATE
     from nnsam.fewshot.report.provenance import missing_runs
 
+    estimates = report.overall[(report.overall["kind"] == ESTIMATE) & report.overall["mean"].notna()]
+    names = ["method", "size", "metric", "unit", "mean", "low", "high", "cases", "trainings"]
     return {
         "folder": str(report.folder),
         "part": report.results.part,
-        "reference": report.overall.reference,
+        "reference": report.reference,
         "runs": int(report.results.done.sum()),
         "missing_runs": missing_runs(report.results),
-        "overall": [
-            {
-                **{name: getattr(place, name) for name in ("method", "size", "metric")},
-                "unit": report.results.metric_unit(place.metric),
-                **{name: getattr(cell.estimate, name) for name in ("mean", "low", "high", "cases", "trainings")},
-            }
-            for place, cell in report.overall.cells.items()
-            if cell.estimate is not None
-        ],
+        "overall": estimates[names].astype(object).to_dict("records"),
     }
 
 
 def _print(report: "Report") -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    from nnsam.cli.fewshot.screen import wide_console
     from nnsam.fewshot.report.provenance import missing_runs
-    from nnsam.fewshot.report.tables import overall_tables, random_note
+    from nnsam.fewshot.report.tables import Bold, overall_tables, random_note
 
     results = report.results
     content = overall_tables(results, report.overall)[0]
@@ -106,8 +100,8 @@ def _print(report: "Report") -> None:
     for index, column in enumerate(content.columns):
         table.add_column(escape(column), justify="left" if index < content.labels else "right")
     for row in content.rows:
-        table.add_row(*(f"[bold]{escape(cell.text)}[/bold]" if cell.is_bold else escape(cell.text) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+        table.add_row(*(f"[bold]{escape(cell)}[/bold]" if isinstance(cell, Bold) else escape(cell) for cell in row))
+    console = wide_console(160)
     console.print(table)
     missing = missing_runs(results)
     more = ", ..." if len(missing) > 1 else ""

@@ -165,8 +165,8 @@ def _cell(state: "RunState | None", running: bool) -> str:
     return f"[{colour}]{name}{f' {seconds:.0f} s' if seconds else ''}[/{colour}]"
 
 
-def wide_console() -> "Console":
-    """A console that is wide enough for a table where the output is not a terminal but a file or a pipe."""
+def wide_console(width: int = 140) -> "Console":
+    """A console of this width, enough for a table, where the output is not a terminal but a file or a pipe."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else width, highlight=False)

@@ -1,24 +1,18 @@
 """Learning curves, and pictures of examples."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError
-from nnsam.fewshot.report.document import Picture
-from nnsam.fewshot.report.estimates import Place, TableNumbers
-from nnsam.fewshot.report.results import Results, over_structures
-from nnsam.fewshot.report.tables import (
-    METRIC_NAMES,
-    RANDOM_MARK,
-    is_higher_better,
-    method_label,
-    metric_title,
-    random_note,
-)
+from nnsam.fewshot.report.numbers import ESTIMATE, OVERALL, TRAINING
+from nnsam.fewshot.report.results import SHARES, Results, over_structures
+from nnsam.fewshot.report.tables import METRIC_NAMES, RANDOM_MARK, method_label, metric_title, random_note
 from nnsam.fewshot.runs.state import RunKey
 from nnsam.fewshot.study.layout import dataset_name, raw_folder, test_folder
 from nnsam.io.finding import image_name
@@ -38,11 +32,26 @@ _WIDTH, _HEIGHT = 7.2, 4.6
 _LEGEND_COLUMNS = {1: 1, 2: 2, 3: 4}  # by columns of plots
 
 
-def draw_overall(results: Results, numbers: TableNumbers, metric: str, folder: Path) -> Picture:
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a report.
+
+    Attributes:
+        file: the PNG, in the report's folder of figures.
+        caption: below it.
+        alternative: what it shows, for those who cannot see it.
+    """
+
+    file: Path
+    caption: str
+    alternative: str
+
+
+def draw_overall(results: Results, numbers: pd.DataFrame, metric: str, folder: Path) -> Picture:
     """Draws the mean over structures of one metric as folder/curve_<metric>.png."""
     figure = _figure(_WIDTH, _HEIGHT)
     axes = figure.add_axes((0.09, 0.11, 0.89, 0.80))
-    _draw_curves(axes, results, numbers, metric, None)
+    _draw_curves(axes, results, numbers, metric, OVERALL)
     axes.set(xlabel="training cases", ylabel=f"{metric_title(results, metric)}, {_better(metric)}")
     axes.legend(fontsize=8, frameon=False, loc="best")
     _title(figure, results, f"{METRIC_NAMES[metric]}, mean over structures")
@@ -50,9 +59,9 @@ def draw_overall(results: Results, numbers: TableNumbers, metric: str, folder: P
     return Picture(path, _caption(results), f"Learning curves of {METRIC_NAMES[metric]}, one line per method.")
 
 
-def draw_structures(results: Results, numbers: TableNumbers, metric: str, folder: Path) -> Picture:
+def draw_structures(results: Results, numbers: pd.DataFrame, metric: str, folder: Path) -> Picture:
     """Draws one small plot per structure as folder/curve_<metric>_by_structure.png."""
-    count = len(numbers.structures)
+    count = len(results.structures)
     columns = min(3, count)
     rows = -(-count // columns)
     legend_rows = -(-len(results.methods) // _LEGEND_COLUMNS[columns])
@@ -62,7 +71,7 @@ def draw_structures(results: Results, numbers: TableNumbers, metric: str, folder
     # By hand: an automatic layout draws everything twice.
     edges = {"left": 0.65 / width, "right": 1 - 0.1 / width, "top": 1 - 0.55 / height}
     figure.subplots_adjust(**edges, bottom=(0.6 + 0.2 * legend_rows) / height, wspace=0.08, hspace=0.3)
-    for axes, structure in zip(grid.ravel(), numbers.structures, strict=False):
+    for axes, structure in zip(grid.ravel(), results.structures, strict=False):
         _draw_curves(axes, results, numbers, metric, structure)
         axes.set_title(structure, fontsize=10)
     for axes in grid.ravel()[count:]:
@@ -82,24 +91,23 @@ def draw_structures(results: Results, numbers: TableNumbers, metric: str, folder
     return Picture(path, _caption(results), f"Learning curves of {METRIC_NAMES[metric]}, one plot per structure.")
 
 
-def _draw_curves(axes: "Axes", results: Results, numbers: TableNumbers, metric: str, structure: str | None) -> None:
+def _draw_curves(axes: "Axes", results: Results, numbers: pd.DataFrame, metric: str, structure: str) -> None:
     positions = np.arange(len(results.sizes), dtype=float)
     # Side by side, so that intervals do not hide each other.
     step = min(0.06, 0.4 / max(1, len(results.methods)))
+    chosen = numbers[(numbers["metric"] == metric) & (numbers["structure"] == structure)]
     for index, method in enumerate(results.methods):
-        cells = [numbers.cells[Place(method, size, metric, structure)] for size in results.sizes]
-        x = positions + (index - (len(results.methods) - 1) / 2) * step
-        known = [place for place, cell in enumerate(cells) if cell.estimate is not None]
-        found = [(cells[place].estimate) for place in known]
-        means = np.array([one.mean for one in found if one is not None])
-        ends = np.array([(one.low, one.high) for one in found if one is not None]).reshape(-1, 2)
+        own = chosen[chosen["method"] == method]
+        x = dict(zip(results.sizes, positions + (index - (len(results.methods) - 1) / 2) * step, strict=True))
+        found = own[(own["kind"] == ESTIMATE) & own["mean"].notna()]
+        dots = own[(own["kind"] == TRAINING) & own["mean"].notna()]
         color = CURVE_COLORS[index % len(CURVE_COLORS)]
-        dots = [(x[place], mean) for place in known for mean in cells[place].trainings.values() if np.isfinite(mean)]
-        axes.plot(*zip(*dots, strict=True), ".", color=color, alpha=0.35, markersize=6, zorder=2) if dots else None
-        axes.vlines(x[known], ends[:, 0], ends[:, 1], color=color, linewidth=1.6, alpha=0.8, zorder=3)
+        axes.plot(dots["size"].map(x), dots["mean"], ".", color=color, alpha=0.35, markersize=6, zorder=2)
+        places = found["size"].map(x)
+        axes.vlines(places, found["low"], found["high"], color=color, linewidth=1.6, alpha=0.8, zorder=3)
         axes.plot(
-            x[known],
-            means,
+            places,
+            found["mean"],
             color=color,
             marker=_MARKERS[index % len(_MARKERS)],
             linestyle=_LINES[index % len(_LINES)],
@@ -115,7 +123,7 @@ def _draw_curves(axes: "Axes", results: Results, numbers: TableNumbers, metric: 
 
 
 def _better(metric: str) -> str:
-    return "higher is better" if is_higher_better(metric) else "lower is better"
+    return "higher is better" if metric in SHARES else "lower is better"
 
 
 def _figure(width: float, height: float) -> "Figure":

@@ -4,23 +4,34 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from nnsam.errors import InputError
-from nnsam.fewshot.report.csv import to_csv
-from nnsam.fewshot.report.document import Block, Heading, Paragraph
-from nnsam.fewshot.report.estimates import TableNumbers, overall_numbers, structure_numbers
-from nnsam.fewshot.report.figures import draw_overall, draw_overlays, draw_structures
-from nnsam.fewshot.report.html import to_html
-from nnsam.fewshot.report.latex import to_latex
-from nnsam.fewshot.report.markdown import to_markdown
-from nnsam.fewshot.report.provenance import case_counts, completeness, provenance, split_blocks
+from nnsam.fewshot.report.figures import Picture, draw_overall, draw_overlays, draw_structures
+from nnsam.fewshot.report.numbers import overall_numbers, structure_numbers, to_csv
+from nnsam.fewshot.report.provenance import commands, facts, first_runs, missing_runs
+from nnsam.fewshot.report.rendering import HTML, LATEX, MARKDOWN, render
 from nnsam.fewshot.report.results import LEGACY_METRICS, METRICS, Results, legacy_results, read_results
-from nnsam.fewshot.report.tables import METRIC_NAMES, find_reference, overall_tables, random_note, structure_tables
+from nnsam.fewshot.report.tables import (
+    METRIC_NAMES,
+    Table,
+    empty_masks,
+    find_reference,
+    list_hashes,
+    overall_tables,
+    random_note,
+    structure_tables,
+    times,
+)
+from nnsam.fewshot.runs.state import DONE
 from nnsam.support.files import atomic_folder
 
-FILES = ("report.md", "report.tex", "report.csv", "report.html")
+_TEXTS = {"report.md": MARKDOWN, "report.tex": LATEX, "report.html": HTML}
+FILES = (*_TEXTS, "report.csv")
 FIGURES = "figures"
 _PROFILES = ("standard", "legacy")
 
@@ -70,12 +81,21 @@ class Report:
     Attributes:
         folder: where.
         results: what it is of.
-        overall: numbers of its first table.
+        reference: method that the others are compared with; None: no tests.
+        overall: numbers of its first table, see :func:`nnsam.fewshot.report.numbers.overall_numbers`.
     """
 
     folder: Path
     results: Results
-    overall: TableNumbers
+    reference: str | None
+    overall: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class _Section:
+    title: str
+    tables: Sequence[Table] = ()
+    pictures: Sequence[Picture] = field(default_factory=list)
 
 
 def write_report(
@@ -99,74 +119,56 @@ def write_report(
     results = read_results(experiment, validation=options.validation, allow_mixed_versions=options.allow_mixed_versions)
     reference = find_reference(results, options.reference)
     with _replacing(folder) as draft:
-        overall = _write(results, reference, options, draft)
-    return Report(folder, results, overall)
+        (draft / FIGURES).mkdir()
+        numbers, content = _content(results, reference, options, draft / FIGURES)
+        for file, form in _TEXTS.items():
+            (draft / file).write_text(render(form, **content), encoding="utf-8")
+        (draft / "report.csv").write_text(to_csv(pd.concat(numbers)), encoding="utf-8")
+    return Report(folder, content["results"], reference, numbers[0])
 
 
-def _write(results: Results, reference: str | None, options: ReportOptions, folder: Path) -> TableNumbers:
-    figures = folder / FIGURES
-    figures.mkdir()
+def _content(
+    results: Results, reference: str | None, options: ReportOptions, figures: Path
+) -> tuple[list[pd.DataFrame], dict[str, Any]]:
+    """The numbers, a table per family of tests, and the variables of report.j2; draws the figures."""
     asked = set(options.metrics) & set(LEGACY_METRICS)
     legacy = legacy_results(results) if asked and results.part == "test" else None
     main = legacy if legacy is not None and options.profile == "legacy" else results
     metrics = [metric for metric in options.metrics if main is results or metric in LEGACY_METRICS]
     overall = overall_numbers(main, metrics, reference)
-    by_structure = {metric: structure_numbers(main, metric, reference) for metric in metrics}
-    tables = [(main, numbers) for numbers in (overall, *by_structure.values())]
-    blocks = _opening(main, reference)
-    blocks += [Heading(2, "Overall"), *overall_tables(main, overall)]
-    blocks += [draw_overall(main, overall, metric, figures) for metric in metrics]
-    for metric, numbers in by_structure.items():
-        blocks += [Heading(2, f"{METRIC_NAMES[metric]} by structure"), *structure_tables(main, numbers)]
-        blocks.append(draw_structures(main, numbers, metric, figures))
-    blocks += _pictures(results, reference, options.overlays, figures)
-    if legacy is not None and main is results:
-        comparison = overall_numbers(legacy, [name for name in metrics if name in LEGACY_METRICS], None)
-        blocks += _legacy(legacy, comparison)
-        tables.append((legacy, comparison))
-    blocks += provenance(results)
-    for name, text in zip(FILES, (to_markdown(blocks), to_latex(blocks), to_csv(tables), to_html(blocks)), strict=True):
-        (folder / name).write_text(text, encoding="utf-8")
-    return overall
-
-
-def _opening(results: Results, reference: str | None) -> list[Block]:
-    part = "validation cases" if results.part == "validation" else "test cases"
-    blocks: list[Block] = [Heading(1, f"Few-shot study on {results.protocol.dataset}: {part}")]
-    if results.part == "validation":
-        text = "These are scores of validation cases, made for choices. They are no estimate for new cases."
-        blocks.append(Paragraph(text, is_warning=True))
-    if results.rules.profile == "legacy":
-        text = "The legacy profile's scores flatter methods that miss structures; for comparison with the paper only."
-        blocks.append(Paragraph(text, is_warning=True))
-    blocks += split_blocks(results)
-    note = random_note(results)
-    if note:
-        blocks.append(Paragraph(note, is_warning=True))
-    if reference is None and len(results.methods) > 1:
-        blocks.append(Paragraph("There are no paired tests: nnU-Net has no runs; choose another `--reference`."))
-    return [*blocks, *completeness(results), Heading(2, "Cases and empty masks"), *case_counts(results)]
-
-
-def _pictures(results: Results, reference: str | None, count: int, figures: Path) -> list[Block]:
-    if not count:
-        return []
-    sizes = dict.fromkeys((results.sizes[0], results.sizes[-1]))
-    drawn = [draw_overlays(results, reference, size, count, figures) for size in sizes]
+    numbers = [overall]
+    curves = [draw_overall(main, overall, metric, figures) for metric in metrics]
+    sections = [_Section("Overall", overall_tables(main, overall), curves)]
+    for metric in metrics:
+        found = structure_numbers(main, metric, reference)
+        numbers.append(found)
+        curves = [draw_structures(main, found, metric, figures)]
+        sections.append(_Section(f"{METRIC_NAMES[metric]} by structure", structure_tables(main, found), curves))
+    sizes = dict.fromkeys((results.sizes[0], results.sizes[-1])) if options.overlays else ()
+    drawn = [draw_overlays(results, reference, size, options.overlays, figures) for size in sizes]
     pictures = [picture for picture in drawn if picture is not None]
-    return [Heading(2, "Examples"), *pictures] if pictures else []
-
-
-def _legacy(results: Results, numbers: TableNumbers) -> list[Block]:
-    if not numbers.metrics:
-        return []
-    text = (
-        "For comparison with the paper only, not for conclusions: the legacy profile scores a structure that was "
-        f"missed altogether with ASD 0, the best there is. Here: {results.rules.policy}; distances in "
-        f"{results.rules.unit}."
-    )
-    mean_table = overall_tables(results, numbers)[0]
-    return [Heading(2, "Legacy profile"), Paragraph(text, is_warning=True), mean_table]
+    sections += [_Section("Examples", (), pictures)] * bool(pictures)
+    comparison = None
+    if legacy is not None and main is results:
+        numbers.append(overall_numbers(legacy, [name for name in metrics if name in LEGACY_METRICS], None))
+        comparison = overall_tables(legacy, numbers[-1])[0]
+    finished = [run for run in main.runs if run.state == DONE]
+    return numbers, {
+        "results": main,
+        "reference": reference,
+        "random_note": random_note(main),
+        "missing": missing_runs(main),
+        "empty_masks": empty_masks(main),
+        "sections": sections,
+        "legacy_table": comparison,
+        "legacy_rules": legacy and legacy.rules,
+        "facts": facts(results),
+        "times": times(results),
+        "list_hashes": list_hashes(results),
+        "first_commands": commands(first_runs(results)),
+        "all_commands": commands(finished),
+        "finished": len(finished),
+    }
 
 
 def _check_replaceable(folder: Path) -> None:

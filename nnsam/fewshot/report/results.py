@@ -162,8 +162,8 @@ def check_alike(runs: Sequence[RunState], *, allow_mixed_versions: bool = False)
         InputError: runs differ in budget or prediction, or in the versions of nnsam, nnU-Net or PyTorch.
     """
     fixed = [run for run in runs if has_budget(run)]
-    _check_one(fixed, "budget", lambda run: describe(run.budget), "make the runs of the other budget again")
-    _check_one(runs, "prediction", lambda run: describe(run.prediction), "make the runs of the other kind again")
+    _check_one(fixed, "budget", lambda run: in_words(run.budget), "make the runs of the other budget again")
+    _check_one(runs, "prediction", lambda run: in_words(run.prediction), "make the runs of the other kind again")
     for package in () if allow_mixed_versions else _PACKAGES:
         _check_one(
             runs,
@@ -192,7 +192,7 @@ def has_random_sam(run: RunState) -> bool:
     return isinstance(run.sam_weights, Mapping) and run.sam_weights.get("kind") == "random"
 
 
-def describe(values: Mapping[str, Any]) -> str:
+def in_words(values: Mapping[str, Any]) -> str:
     """A mapping in words, e.g. "epochs 4, iterations 40"."""
     words = {True: "on", False: "off"}
     parts = (f"{key} {words[value] if isinstance(value, bool) else value}" for key, value in sorted(values.items()))
@@ -275,6 +275,11 @@ def over_structures(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     count = known.sum(axis=-1)
     total = np.where(known, scores, 0).sum(axis=-1)
     return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
+
+
+def random_runs(results: Results, method: str) -> list[str]:
+    """Names of the method's runs that used random SAM weights."""
+    return [str(run.key) for run in results.runs if run.key.method == method and has_random_sam(run)]
 
 
 def read_results(experiment: str | Path, *, validation: bool = False, allow_mixed_versions: bool = False) -> Results:

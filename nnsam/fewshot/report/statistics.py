@@ -12,6 +12,7 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import wilcoxon
 
 from nnsam.errors import InputError
 
@@ -216,8 +217,6 @@ def _patient_means(per_case: NDArray[np.float64], patients: Sequence[str]) -> ND
 
 
 def _wilcoxon(differences: NDArray[np.float64]) -> float:
-    from scipy.stats import wilcoxon
-
     if not differences.any():
         return 1.0
     return float(wilcoxon(differences).pvalue)

@@ -85,8 +85,8 @@ def test_what_is_needed_to_repeat_and_judge_it_is_in_every_text(study, report):
 
 def test_tables_show_the_numbers(report):
     text = read(report)
-    place = next(place for place in report.overall.cells if place[:3] == ("nnSAMTrainer", 8, "dice"))
-    found = report.overall.cells[place].estimate
+    wanted = {"kind": "estimate", "method": "nnSAMTrainer", "size": 8, "metric": "dice"}
+    (found,) = report.overall[(report.overall[list(wanted)] == wanted).all(axis=1)].itertuples()
     assert f"**{found.mean:.2f} ± {found.std_cases:.2f}**" in text
     assert f"\\[{found.low:.2f}, {found.high:.2f}\\]" in text
     assert re.search(r"\| unet \| Dice \(%\) \| \d+\.\d\d ± \d+\.\d\d \(2 of 3\) \|", text)
@@ -104,14 +104,16 @@ def test_every_number_is_in_the_csv(report):
     assert {row["method"] for row in rows if row["random_sam_weights"] == "1"} == {"nnSAMTrainer"}
     assert {row["unit"] for row in standard} == {"%", "mm"}
     assert {row["unit"] for row in rows if row["profile"] == "legacy"} == {"%", "px"}
-    for place, cell in report.overall.cells.items():
+    for found in report.overall[report.overall["kind"] == "estimate"].itertuples():
         (row,) = (
             row
             for row in estimates
-            if (row["method"], int(row["size"]), row["metric"]) == place[:3] and row["structure"].startswith("mean")
+            if (row["method"], row["size"], row["metric"]) == (found.method, str(found.size), found.metric)
+            and row["structure"].startswith("mean")
         )
-        assert float(row["mean"]) == cell.estimate.mean
-        assert float(row["high"]) == cell.estimate.high
+        assert float(row["mean"]) == found.mean
+        assert float(row["high"]) == found.high
+        assert row["trainings"] == str(found.trainings)  # a whole number also where other lines have none
 
 
 def test_a_second_report_replaces_the_first(tmp_path):
@@ -138,10 +140,10 @@ def test_an_interrupted_report_leaves_the_earlier_one(tmp_path, monkeypatch):
     write_report(tmp_path, options=options)
     before = (tmp_path / "report" / "report.md").read_bytes()
 
-    def interrupt(blocks):
+    def interrupt(form, **content):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(report_module, "to_html", interrupt)
+    monkeypatch.setattr(report_module, "render", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_report(tmp_path, options=options)
     assert (tmp_path / "report" / "report.md").read_bytes() == before
@@ -165,7 +167,8 @@ def test_validation_scores_are_marked(study, tmp_path):
 
 def test_the_legacy_profile_is_marked_and_has_the_papers_metrics_only(study, tmp_path):
     report = write_report(study, tmp_path / "out", ReportOptions(profile="legacy", overlays=0))
-    assert report.overall.metrics == ("dice", "asd")
+    assert list(report.overall["metric"].unique()) == ["dice", "asd"]
+    assert set(report.overall["unit"]) == {"%", "px"}
     text = read(report)
     assert "flatter methods that miss structures" in text
     assert "## Legacy profile" not in text

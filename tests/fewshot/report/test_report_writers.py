@@ -2,15 +2,15 @@
 
 import re
 
+import numpy as np
 import pytest
 from helpers.report_checks import Links, latex_errors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnsam.fewshot.report.document import Heading, Items, Listing, Paragraph, Picture, Table, TableCell, make_row
-from nnsam.fewshot.report.html import to_html
-from nnsam.fewshot.report.latex import escape, to_latex
-from nnsam.fewshot.report.markdown import to_markdown
+from nnsam.fewshot.report.figures import Picture
+from nnsam.fewshot.report.rendering import HTML, LATEX, MARKDOWN, environment, inline
+from nnsam.fewshot.report.tables import Bold, Table
 from nnsam.io.writing import write_png
 
 NASTY = '50 % of a_b & <c> | $d$ {e} #f ~ ^ \\ *g* [h] "i" ± † −1'  # noqa: RUF001
@@ -32,33 +32,36 @@ def test_the_check_of_latex_finds_what_is_wrong(text):
     assert latex_errors(text)
 
 
+DOCUMENT = """
+{{ write.begin("Title " ~ nasty) }}
+{{ write.heading(1, "Title " ~ nasty) }}
+{% call write.paragraph() %}{{ nasty }}{% endcall %}
+{% call write.warning() %}Beware of `code_x` and {{ nasty }}{% endcall %}
+{{ write.items([nasty, "second"]) }}
+{{ write.table(table) }}
+{{ write.table(long) }}
+{{ write.picture(picture) }}
+{{ write.listing("Commands", ["a --b `c` | d_e & f", "", "$x"]) }}
+{{ write.listing("All", ["one", "two"], folded=True) }}
+{{ write.end() }}
+"""
+
+
 @pytest.fixture
-def blocks(tmp_path):
-    write_png(tmp_path / "curve_dice.png", (1 - make_square()).astype("uint8"))
-    row = make_row(["m_1", "Dice (%)", TableCell("93.75 ± 5.35", True), "[1, 2]"])
-    return [
-        Heading(1, f"Title {NASTY}"),
-        Paragraph(NASTY),
-        Paragraph(f"Beware of `code_x` and {NASTY}", is_warning=True),
-        Items((NASTY, "second")),
-        Table(
-            f"Caption {NASTY}", ("Method", "Metric", "n = 4", NASTY), (row, make_row(["", "ASD", NASTY, "-"])), (NASTY,)
-        ),
-        Table("Long", ("a", "b", "c"), tuple(make_row([str(i), "", "[x]"]) for i in range(60))),
-        Picture(tmp_path / "curve_dice.png", NASTY, NASTY),
-        Listing("Commands", ("a --b `c` | d_e & f", "", "$x")),
-        Listing("All", ("one", "two"), is_folded=True),
-    ]
+def write(tmp_path):
+    write_png(tmp_path / "curve_dice.png", (1 - np.eye(4)).astype("uint8"))
+    rows = ("m_1", "Dice (%)", Bold("93.75 ± 5.35"), "[1, 2]"), ("", "ASD", NASTY, "-")
+    content = {
+        "nasty": NASTY,
+        "table": Table(f"Caption {NASTY}", ("Method", "Metric", "n = 4", NASTY), rows, (NASTY,)),
+        "long": Table("Long", ("a", "b", "c"), tuple((str(index), "", "[x]") for index in range(60))),
+        "picture": Picture(tmp_path / "curve_dice.png", NASTY, NASTY),
+    }
+    return lambda form: environment(form).from_string(DOCUMENT).render(content)
 
 
-def make_square():
-    import numpy as np
-
-    return np.eye(4)
-
-
-def test_latex_would_compile(blocks):
-    text = to_latex(blocks)
+def test_latex_would_compile(write):
+    text = write(LATEX)
     assert latex_errors(text) == []
     assert r"\usepackage{booktabs,graphicx,longtable,textcomp}" in text
     assert r"\textbf{93.75 $\pm$ 5.35}" in text
@@ -71,11 +74,11 @@ def test_latex_would_compile(blocks):
 
 @given(st.text())
 def test_any_text_becomes_harmless_latex(text):
-    assert latex_errors(escape(text)) == []
+    assert latex_errors(inline(text, LATEX)) == []
 
 
-def test_html_is_whole_and_links_nowhere(blocks):
-    text = to_html(blocks)
+def test_html_is_whole_and_links_nowhere(write):
+    text = write(HTML)
     parser = Links()
     parser.feed(text)
     assert parser.open == []
@@ -89,8 +92,8 @@ def test_html_is_whole_and_links_nowhere(blocks):
     assert "<strong>93.75 ± 5.35</strong>" in text
 
 
-def test_markdown_tables_have_equal_columns(blocks):
-    text = to_markdown(blocks)
+def test_markdown_tables_have_equal_columns(write):
+    text = write(MARKDOWN)
     lines = [line for line in text.splitlines() if line.startswith("|")]
     counts = [len(re.findall(r"(?<!\\)\|", line)) for line in lines]
     assert counts == [5] * 4 + [4] * 62
@@ -103,10 +106,10 @@ def test_markdown_tables_have_equal_columns(blocks):
 
 
 def test_a_fence_is_longer_than_the_backticks_inside():
-    text = to_markdown([Listing("x", ("a ``` b",))])
+    text = environment(MARKDOWN).from_string('{{ write.listing("x", ["a ``` b"]) }}').render()
     assert "\n````\na ``` b\n````" in text
 
 
 def test_a_row_of_the_wrong_length_is_a_defect():
     with pytest.raises(AssertionError, match="2"):
-        Table("", ("a", "b", "c"), (make_row(["1", "2"]),))
+        Table("", ("a", "b", "c"), (("1", "2"),))
