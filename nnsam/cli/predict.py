@@ -345,7 +345,7 @@ def _predict(args: argparse.Namespace, task: _Task, screen: "Screen") -> "Folder
     if task.file is None:  # before the networks are loaded, since the folder may not do
         run = FolderRun(task.bundle, task.cases, args.output, options, args.resume)
     screen.started(task.bundle, options, task.reason)
-    predictor = Predictor.load(task.bundle, options.precision, args.threads, options.folds)
+    predictor = Predictor.open(task.bundle, options.precision, args.threads, options.folds)
     if task.file is not None:
         outcome = CaseJob(predictor, task.cases[0], task.file, options, screen.tile_done).run()
         screen.case_done(outcome)

@@ -51,27 +51,27 @@ class Bundle:
         return self.folder / name
 
     @classmethod
-    def open(cls, folder: str | Path, kind: str | None = None) -> "Bundle":
+    def open(cls, folder: "str | Path | Bundle", kind: str | None = None) -> "Bundle":
         """Opens a bundle and checks every file in it.
 
         Args:
-            folder: made by `nnsam export`.
+            folder: made by `nnsam export`; or a bundle that has been opened, whose files are not checked again.
             kind: "automatic" or "box" where only one will do.
 
         Raises:
             InputError: no bundle, one of a newer version, of the other kind, or one with missing, truncated or edited
                 files.
         """
-        folder = Path(folder)
-        manifest = _read_manifest(folder)
-        bundle = cls(folder, manifest)
+        known = isinstance(folder, Bundle)
+        bundle = folder if isinstance(folder, Bundle) else cls(Path(folder), _read_manifest(Path(folder)))
+        folder, manifest = bundle.folder, bundle.manifest
         if kind is not None and bundle.kind != kind:
             command = {"automatic": "nnsam predict", "box": "nnsam segment"}
             raise InputError(
                 f"{folder} holds {'a box' if bundle.kind == 'box' else 'an automatic'} model "
                 f"({manifest.get('model', {}).get('trainer')}); use it with `{command[bundle.kind]}`"
             )
-        for name, expected in manifest["files"].items():
+        for name, expected in () if known else manifest["files"].items():
             path = folder / name
             if not path.is_file():
                 raise InputError(f"{folder} lacks its file {name}; copy the bundle again, or export the model again")
@@ -118,6 +118,15 @@ def choose_precision(bundle: Bundle, wanted: str = "auto") -> tuple[str, str]:
     if wanted not in openvino.cpu_precisions():
         raise SetupError(f"this CPU has no {wanted} instructions; choose the precision f32")
     return wanted, ""
+
+
+def check_runs_on_cpu(bundle: Bundle, device: Any) -> None:
+    """Raises InputError where a bundle is to be computed by anything but the CPU ("cpu" or "auto")."""
+    if str(device) not in ("cpu", "auto"):
+        raise InputError(
+            f"{bundle.folder} is a bundle, which runs on the CPU; leave the device {device} out, or give the model "
+            "folder"
+        )
 
 
 def is_bundle(folder: str | Path) -> bool:

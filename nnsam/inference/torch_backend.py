@@ -1,37 +1,41 @@
-"""Box networks computed by PyTorch."""
+"""The networks of a model folder, computed by PyTorch."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nnsam.errors import InputError
-from nnsam.nnunet.model_folder import load_trained_model
-from nnsam.prompts.box_model import BoxModelSpec
+from nnsam.errors import InputError, SetupError
+from nnsam.inference.backend import EmbeddingCache, Patches, checked
+from nnsam.support.openvino import check_precision, has_bfloat16
 
 if TYPE_CHECKING:
     import torch
 
-PRECISIONS = ("float32", "bfloat16", "auto")
+    from nnsam.nnunet.model_folder import Folds
 
 
 class TorchBackend:
-    """Runs one network, or several whose probabilities are averaged, as :class:`nnsam.inference.backend.Backend`.
+    """Runs networks as :class:`nnsam.inference.backend.Backend`.
 
     Args:
-        networks: a network of `nnSAMBoxTrainer` and its relatives without deep supervision, (B, C + P, h, w) ->
-            (B, 2, h, w) logits, or a sequence of such; put into evaluation mode and onto the device.
-        spec: describes them.
-        device: "cpu", "cuda", "cuda:1", or a torch.device.
-        precision: "float32"; "bfloat16" on the CPU (ignored on others); "auto": bfloat16 on CPUs that have it.
+        networks: one per fold, without deep supervision, (B, C, *patch) -> (B, outputs, *patch) logits; a network, or a
+            sequence of such; put into evaluation mode and onto the device.
+        manifest: describes the model, see :func:`nnsam.nnunet.description.describe`; of box models
+            :meth:`nnsam.prompts.box_model.BoxModelSpec.to_manifest` says enough.
+        device: "cpu", "cuda", "cuda:1", "mps", a torch.device, or "auto": the GPU where there is one.
+        precision: "f32"; "bf16"; or "auto": bf16 on CPUs that have instructions for it, f32 everywhere else.
+        threads: of the CPU, for the whole process; 0 leaves PyTorch's number alone.
         note: a sentence about how the networks were chosen, "" where there is nothing to tell.
 
     Attributes:
-        spec: see above.
-        passes: number of patches computed so far; with several networks each patch counts once.
+        manifest: see above.
+        folds: names of the folds.
+        outputs: number of channels of the logits.
+        device: torch.device that the networks are on.
+        precision: "f32" or "bf16".
         note: see above.
 
     Raises:
@@ -41,68 +45,155 @@ class TorchBackend:
     def __init__(
         self,
         networks: "torch.nn.Module | Sequence[torch.nn.Module]",
-        spec: BoxModelSpec,
+        manifest: Mapping[str, Any],
         *,
         device: "str | torch.device" = "cpu",
-        precision: str = "float32",
+        precision: str = "f32",
+        threads: int = 0,
         note: str = "",
     ):
-        self.spec, self.note, self.passes = spec, note, 0
-        self._device = _checked_device(device)
-        self._bfloat16 = _wants_bfloat16(precision, self._device)
         several: Any = networks if isinstance(networks, list | tuple) else [networks]
-        self._networks: list[Any] = [network.to(self._device).eval() for network in several]
+        self.manifest, self.note = manifest, note
+        self.outputs = int(manifest["labels"]["outputs"])
+        names = manifest["model"].get("folds", ())
+        self.folds = [str(name) for name in (names if len(names) == len(several) else range(len(several)))]
+        self.device = choose_device(device, flat=len(manifest["tiling"]["patch_size"]) == 2)
+        self.precision = _choose_precision(precision, self.device)
+        if threads:
+            import torch
+
+            torch.set_num_threads(threads)
+        self._networks: list[Any] = [network.to(self.device).eval() for network in several]
 
     @classmethod
     def from_folder(
         cls,
         folder: str | Path,
-        fold: int | str | Sequence[int | str] | None = None,
-        checkpoint: str = "checkpoint_final.pth",
+        folds: "Folds | None" = None,
+        checkpoint: str | None = None,
         device: "str | torch.device" = "cpu",
-        precision: str = "float32",
+        precision: str = "f32",
+        threads: int = 0,
+        *,
+        kind: str | None = None,
     ) -> "TorchBackend":
         """Loads a trained model from nnU-Net's model folder.
 
         Args:
             folder: holds plans.json, dataset.json and fold_X.
-            fold: number, "all", or several, which are averaged; by default "all" where there is one, else the lowest
-                with a checkpoint (`note` then says which one of several).
-            checkpoint: file name within fold_X.
+            folds: number, "all", or several, which are averaged; None: of automatic models those that
+                nnUNetv2_predict uses (all numbered ones, else fold_all); of box models "all" where there is one, else
+                the lowest with a checkpoint. `note` says which one of several.
+            checkpoint: file name within fold_X; None for checkpoint_final.pth.
             device: see the class.
             precision: see the class.
+            threads: see the class.
+            kind: "automatic" or "box" where only one will do.
 
         Raises:
-            InputError: no such model, an incomplete one, or one of another trainer.
+            InputError: no such model, an incomplete one, one of the other kind, or one that needs more than
+                :func:`nnsam.nnunet.description.describe` can say.
+            SetupError: PyTorch or nnU-Net is not installed.
         """
-        model = load_trained_model(folder, fold, checkpoint)
-        if model.box is None:
-            raise InputError(f"{folder} is a model of {model.trainer}; box prompts need one of nnSAMBoxTrainer")
-        networks = [network for _, network in model.networks()]
-        return cls(networks, model.box, device=device, precision=precision, note=model.note)
+        from nnsam.nnunet.description import describe
+        from nnsam.nnunet.model_folder import load_trained_model
 
-    def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Returns the object's probability, (B, h, w) in 0..1, for (B, C + P, h, w)."""
+        if check_precision(precision) == "int8":
+            raise InputError(
+                f"{folder} is a model folder, which has no int8 network; export it first with `nnsam export`"
+            )
+        try:
+            model = load_trained_model(folder, folds, checkpoint)
+            if kind == "box" and not model.is_box:
+                raise InputError(f"{folder} is a model of {model.trainer}; box prompts need one of nnSAMBoxTrainer")
+            if kind == "automatic" and model.is_box:
+                raise InputError(f"{folder} is a box model, of {model.trainer}; use it with `nnsam segment` and boxes")
+            manifest = describe(model)
+            networks = [network for _, network in model.networks()]
+        except ModuleNotFoundError as error:
+            raise SetupError(
+                f"{folder} is a trained model folder, which needs the package {error.name}; install nnsam with PyTorch "
+                "and nnU-Net, or give a bundle, made with `nnsam export` where they are installed"
+            ) from None
+        backend = cls(networks, manifest, device=device, precision=precision, threads=threads, note=model.note)
+        backend._share_embeddings()
+        return backend
+
+    def stream(self, fold: int, batches: Iterable[Patches]) -> Iterator[Patches]:
+        """Yields the logits of each batch, in order; see :meth:`nnsam.inference.backend.Backend.stream`."""
         import torch
 
-        self.passes += len(patches)
-        with torch.inference_mode():
-            batch = torch.from_numpy(np.ascontiguousarray(patches, dtype=np.float32)).to(self._device)
-            total = None
-            for network in self._networks:
-                with _precision(network, self._bfloat16):
-                    logits = network(batch).float()
-                # Softmax over two classes.
-                probability = torch.sigmoid(logits[:, 1] - logits[:, 0])
-                total = probability if total is None else total + probability
-            assert total is not None
-            return (total / len(self._networks)).cpu().numpy()
+        network = self._networks[fold]
+        for batch in batches:
+            with torch.inference_mode(), self._autocast(network):
+                logits = network(torch.from_numpy(np.ascontiguousarray(checked(batch))).to(self.device))
+            yield logits.float().cpu().numpy()
+
+    def _autocast(self, network: Any) -> AbstractContextManager:
+        if hasattr(network, "cpu_autocast"):  # knows best what of it to compute in bfloat16
+            return _switched(network, self.precision == "bf16")
+        if self.precision != "bf16":
+            return nullcontext()
+        import torch
+
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _share_embeddings(self) -> None:
+        """Lets folds with the same frozen encoder compute each embedding once."""
+        import torch
+
+        branches = [getattr(network, "sam", None) for network in self._networks]
+        if len(branches) < 2 or self.device.type != "cpu" or not _are_equal(branches):
+            return
+        cache = EmbeddingCache(lambda pictures: branches[0].embed(torch.from_numpy(pictures)).float().numpy())
+        for branch in branches:
+            branch.runtime = lambda picture: torch.from_numpy(cache(picture.float().numpy()))
+
+
+def choose_device(name: "str | torch.device", flat: bool = True) -> "torch.device":
+    """Returns a device of PyTorch.
+
+    Args:
+        name: "cpu", "cuda", "cuda:1", "mps", a device, or "auto": a GPU of NVIDIA's, else one of Apple's, else the
+            CPU.
+        flat: the model's patches are 2D; "auto" leaves 3D to the CPU on Apple's machines, where PyTorch lacks some of
+            the operations.
+
+    Raises:
+        InputError: unknown, or not there.
+    """
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if flat and torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise InputError(f"the device {name!r} is unknown; expected cpu, cuda, mps or auto")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"the device {name!s} was asked for, but PyTorch finds no GPU here; use cpu")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError(f"the device {name!s} was asked for, but PyTorch finds no GPU of Apple's here; use cpu")
+    return device
+
+
+def _choose_precision(name: str, device: "torch.device") -> str:
+    precision = check_precision(name)
+    if precision == "int8":
+        raise InputError("a network of PyTorch is not computed in int8; expected f32, bf16 or auto")
+    if precision == "auto":
+        return "bf16" if device.type == "cpu" and has_bfloat16() else "f32"
+    return precision
 
 
 @contextmanager
-def _precision(network: Any, bfloat16: bool) -> Iterator[None]:
+def _switched(network: Any, bfloat16: bool) -> Iterator[None]:
     """Switches a network's trainable part to bfloat16, or to float32, and back to what it was."""
-    before = getattr(network, "cpu_autocast", False)
+    before = network.cpu_autocast
     network.cpu_autocast = bfloat16
     try:
         yield
@@ -110,25 +201,13 @@ def _precision(network: Any, bfloat16: bool) -> Iterator[None]:
         network.cpu_autocast = before
 
 
-def _checked_device(device: "str | torch.device") -> "torch.device":
+def _are_equal(modules: Sequence[Any]) -> bool:
     import torch
 
-    try:
-        checked = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise InputError(f"the device {device!r} is unknown; expected cpu or cuda") from None
-    if checked.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"the device {device!s} was asked for, but PyTorch finds no GPU here; use cpu")
-    return checked
-
-
-def _wants_bfloat16(precision: str, device: "torch.device") -> bool:
-    if precision not in PRECISIONS:
-        raise InputError(f"the precision {precision!r} is unknown; expected {', '.join(PRECISIONS)}")
-    if device.type != "cpu" or precision == "float32":
+    if any(module is None for module in modules):
         return False
-    if precision == "bfloat16":
-        return True
-    from nnsam.support.openvino import has_bfloat16
-
-    return has_bfloat16()
+    first, *others = (module.state_dict() for module in modules)
+    return all(
+        first.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in first.items())
+        for other in others
+    )

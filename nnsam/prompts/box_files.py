@@ -1,6 +1,6 @@
 """Where the boxes of a case come from: the command line, JSON, label images, or the image's own file.
 
-Boxes are in the users' convention here, see :mod:`nnsam.prompts.convention`.
+They come in the users' convention and leave in this package's, see :mod:`nnsam.prompts.convention`.
 """
 
 import json
@@ -16,7 +16,7 @@ from nnsam.errors import InputError
 from nnsam.io.finding import InputFile, find_labels, some
 from nnsam.io.image import Image
 from nnsam.io.reading import read_labels
-from nnsam.prompts.convention import check_boxes, to_challenge
+from nnsam.prompts.convention import check_boxes
 
 MAX_LABEL = 65535
 
@@ -26,7 +26,7 @@ class BoxPrompts:
     """Checked boxes of one case.
 
     Attributes:
-        boxes: (N, 4) or (N, 6), the users' convention, inside the image.
+        boxes: (N, 4) or (N, 6), half-open in array order, inside the image.
         labels: N label values for the output, 1 to 65535.
     """
 
@@ -68,7 +68,7 @@ def _own_boxes(file: InputFile, image: Image) -> BoxPrompts:
 def _prompts(boxes: Any, labels: Any, image: Image, source: str) -> BoxPrompts:
     if not isinstance(boxes, list) and np.ndim(boxes) == 0:
         raise InputError(f"{source}: expected a list of boxes; found {boxes!r}.")
-    checked = to_challenge(check_boxes(boxes, image.shape, source))
+    checked = check_boxes(boxes, image.shape, source)
     if labels is None:
         labels = list(range(1, len(checked) + 1))
     if not isinstance(labels, list) or len(labels) != len(checked):
@@ -134,8 +134,8 @@ def boxes_of_labels(labels: NDArray[np.integer], source: str) -> BoxPrompts:
 
     Example:
         >>> boxes_of_labels(np.array([[0, 7, 7], [3, 0, 7]]), "example")
-        BoxPrompts(boxes=array([[0, 1, 0, 1],
-               [1, 0, 2, 1]]), labels=(3, 7))
+        BoxPrompts(boxes=array([[1, 0, 2, 1],
+               [0, 1, 2, 3]]), labels=(3, 7))
     """
     from scipy import ndimage
 
@@ -145,7 +145,7 @@ def boxes_of_labels(labels: NDArray[np.integer], source: str) -> BoxPrompts:
     if not found:
         raise InputError(f"{source} holds only background; expected at least one object to take a box from.")
     boxes = [[*(side.start for side in box), *(side.stop for side in box)] for box in found.values()]
-    return BoxPrompts(to_challenge(np.array(boxes, dtype=np.int64)), tuple(found))
+    return BoxPrompts(np.array(boxes, dtype=np.int64), tuple(found))
 
 
 def _check_geometry(path: Path, labels: Image, file: InputFile, image: Image) -> None:

@@ -80,6 +80,17 @@ class BoxModelSpec:
             "per_slice_normalization": self.per_slice_normalization,
         }
 
+    def to_manifest(self) -> dict[str, Any]:
+        """Returns as much of a model's description as inference with boxes asks for; inverse of `from_manifest`."""
+        return {
+            "kind": "box",
+            "model": {"trainer": self.trainer},
+            "input": {"channels": self.image_channels},
+            "tiling": {"patch_size": list(self.patch_size)},
+            "labels": {"outputs": 2},
+            "box": self.as_section(),
+        }
+
     @classmethod
     def from_manifest(cls, manifest: Mapping[str, Any]) -> "BoxModelSpec":
         """Reads the description of an exported box model, see :mod:`nnsam.exporting.manifest`.

@@ -1,4 +1,4 @@
-"""The one place where boxes cross the border between users' and this package's convention.
+"""The one place where boxes cross the border between users' and this package's convention, once in and once out.
 
 Users, JSON files, the command line and the challenge's npz files give [x_min, y_min, x_max, y_max], for volumes
 [x_min, y_min, z_min, x_max, y_max, z_max], and the last pixel belongs to the box: a single pixel at (x, y) is

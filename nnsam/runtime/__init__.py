@@ -4,16 +4,23 @@ Names are imported on first use (PEP 562).
 """
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nnsam.inference.automatic.predictor import Predictor as Predictor
+    from nnsam.inference.box.predictor import BoxPredictor as BoxPredictor
+    from nnsam.inference.bundle import Bundle as Bundle
 
 _EXPORTS = {
-    "BoxPredictor": "nnsam.inference.box.bundle_predictor",
+    "BoxPredictor": "nnsam.inference.box.predictor",
     "Bundle": "nnsam.inference.bundle",
     "Predictor": "nnsam.inference.automatic.predictor",
 }
 __all__ = sorted(_EXPORTS)
 
+if not TYPE_CHECKING:  # so that a type checker knows that there are no other names
 
-def __getattr__(name: str):
-    if name in _EXPORTS:
-        return getattr(importlib.import_module(_EXPORTS[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name):
+        if name in _EXPORTS:
+            return getattr(importlib.import_module(_EXPORTS[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,7 +23,6 @@ from nnsam.networks.build import build_unet
 from nnsam.networks.mobile_sam import MobileSAMEncoder
 from nnsam.networks.sam_branch import SAMBranch
 from nnsam.prompts.box_model import BoxModelSpec
-from nnsam.prompts.convention import to_challenge
 from nnsam.prompts.encoding import ENCODINGS
 from nnsam.prompts.sampling import BoxJitter, components
 from nnsam.support.files import atomic_file
@@ -92,7 +91,7 @@ def validate_boxes(trainer: "nnSAMBoxTrainer", objects_per_case: int) -> Path:
     spec = BoxModelSpec.from_plans(
         trainer.plans_manager.plans, trainer.dataset_json, type(trainer).__name__, trainer.configuration_name
     )
-    predictor = BoxPredictor(TorchBackend(trainer.bare_network, spec, device=trainer.device))
+    predictor = BoxPredictor(TorchBackend(trainer.bare_network, spec.to_manifest(), device=trainer.device))
     _, names = trainer.do_split()
     cases = trainer.dataset_class(trainer.preprocessed_dataset_folder, names)
     results = []
@@ -140,7 +139,7 @@ def _objects(cases, name: str, labels: "BoxLabels", most: int) -> Iterator[tuple
 def _score(predictor: BoxPredictor, image: NDArray, mask: NDArray[np.bool_]) -> float:
     """DSC of one object prompted by its tight box."""
     box = box_of_mask(mask)
-    prediction = predictor.set_image(image).predict([to_challenge(box)])
+    prediction = predictor.set_image(image).predict_inside(box[None])
     predicted = prediction.full_mask(0)
     inside = slices(box)
     overlap = np.count_nonzero(predicted[inside] & mask[inside])

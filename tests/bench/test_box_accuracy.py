@@ -2,27 +2,23 @@ import json
 
 import numpy as np
 import pytest
+from helpers.fakes import FakeBackend
 
 from nnsam.bench.box.accuracy import evaluate_sets, score_in_box, spread, summarize_rows
 from nnsam.bench.box.baselines import inscribed_ellipse
 from nnsam.bench.box.cases import find_box_sets, read_box_case, synthetic_case
 from nnsam.errors import InputError
 from nnsam.geometry.boxes import slices
-from nnsam.inference import BoxModelSpec, BoxPredictor
+from nnsam.inference import BoxPredictor
 from nnsam.metrics import dice, surface_dice
 from nnsam.prompts.convention import to_challenge
 
 
-class EllipseBackend:
+class EllipseBackend(FakeBackend):
     """A network that answers every box with its ellipse, read from the prompt."""
 
     def __init__(self, patch_size=(64, 80)):
-        self.spec = BoxModelSpec(patch_size, 1, "ellipse")
-        self.passes = 0
-
-    def __call__(self, patches):
-        self.passes += len(patches)
-        return (patches[:, -1] > 0).astype(np.float32)
+        super().__init__(lambda patches: patches[:, -1] > 0, patch_size, prompt="ellipse")
 
 
 @pytest.fixture

@@ -131,7 +131,7 @@ def test_continue(bundle, images, tmp_path, capsys):
 
 
 def test_what_is_wrong_is_said_before_the_model_is_loaded(bundle, images, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(Predictor, "load", lambda *args, **options: pytest.fail("loaded"))
+    monkeypatch.setattr(Predictor, "open", lambda *args, **options: pytest.fail("loaded"))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "dataset.json").write_text("{}")
     assert "belongs to something else" in sentence(capsys, bundle, "-i", images, "-o", tmp_path / "out")

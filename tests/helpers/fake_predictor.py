@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnsam.geometry.boxes import slices
-from nnsam.prompts.convention import check_boxes
+from nnsam.prompts.convention import to_challenge
 
 
 @dataclass
@@ -14,6 +14,10 @@ class FakePrediction:
     shape: tuple
     probabilities: list
     scores: np.ndarray
+
+    @property
+    def xyxy(self):
+        return to_challenge(self.boxes)
 
     def label_map(self):
         """Later boxes lie over earlier ones."""
@@ -33,15 +37,14 @@ class FakePredictor:
         self.images.append((image, spacing))
         return self
 
-    def predict(self, boxes, mode="zoom"):
+    def predict_inside(self, boxes, mode="zoom"):
         self.modes.append(mode)
         image, spacing = self.images[-1]
-        dimensions = np.shape(boxes)[-1] // 2
+        dimensions = boxes.shape[-1] // 2
         assert dimensions == self.dimensions
         assert image.shape[dimensions:] in ((), (3,))
         assert spacing is None or len(spacing) == dimensions
-        inside = check_boxes(boxes, image.shape[:dimensions])
         probabilities = [
-            np.ones([int(side) for side in box[dimensions:] - box[:dimensions]], np.float32) for box in inside
+            np.ones([int(side) for side in box[dimensions:] - box[:dimensions]], np.float32) for box in boxes
         ]
-        return FakePrediction(inside, image.shape[:dimensions], probabilities, np.linspace(1, 0.5, len(inside)))
+        return FakePrediction(boxes, image.shape[:dimensions], probabilities, np.linspace(1, 0.5, len(boxes)))

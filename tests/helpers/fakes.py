@@ -7,26 +7,44 @@ import numpy as np
 import torch
 
 from helpers.plans import dataset_json, make_plans
+from nnsam.inference.box.network import BoxNetwork
 from nnsam.networks import build_box_unet
 from nnsam.networks.box_unet import box_architecture
 from nnsam.prompts.box_model import BoxModelSpec
 
 
 class FakeBackend:
-    """Computes `function(patches) -> probability` and counts, and keeps the shapes that it was given."""
+    """Logits for `function(patches) -> probability`; counts, and keeps the sizes of the batches that it was given."""
+
+    folds, outputs, precision, note = ("0",), 2, "f32", ""
 
     def __init__(self, function, patch_size=(32, 48), image_channels=1, **spec):
         self.spec = BoxModelSpec(patch_size, image_channels, **spec)
+        self.manifest = self.spec.to_manifest()
         self.passes = 0
         self.batches = []
         self._function = function
 
-    def __call__(self, patches):
-        assert patches.dtype == np.float32
-        assert patches.shape[2:] == self.spec.patch_size
-        self.passes += len(patches)
-        self.batches.append(len(patches))
-        return self._function(patches).astype(np.float32)
+    def stream(self, fold, batches):
+        for patches in batches:
+            assert patches.dtype == np.float32
+            assert patches.shape[2:] == self.spec.patch_size
+            self.passes += len(patches)
+            self.batches.append(len(patches))
+            probability = self._function(patches).astype(np.float32)
+            with np.errstate(divide="ignore"):  # of 0 and 1, whose logits are infinite
+                yield np.stack([np.zeros_like(probability), np.log(probability) - np.log1p(-probability)], axis=1)
+
+
+def logits_of(backend, patches, fold=0):
+    """(B, outputs, *patch) for (B, C, *patch)."""
+    (logits,) = backend.stream(fold, [patches])
+    return logits
+
+
+def probabilities_of(backend, patches, batch_size=8):
+    """(B, h, w) for (B, C + P, h, w): the mean of all folds."""
+    return np.stack(list(BoxNetwork(backend, batch_size)(patches)))
 
 
 def prompt_backend(**options):
@@ -81,13 +99,17 @@ def write_model(folder: Path, folds=("0",), channels=1, trainer="nnSAMBoxTrainer
     """Writes a model folder as nnU-Net does, with random weights; returns its networks."""
     plans = box_plans() if plans is None else plans
     dataset = dataset_json(classes=1, channels=channels)
+    flat = plans["configurations"]["2d"]
+    flat.update(normalization_schemes=["ZScoreNormalization"] * channels, use_mask_for_norm=[False] * channels)
+    statistics = plans["foreground_intensity_properties_per_channel"]
+    statistics.update({str(channel): statistics["0"] for channel in range(channels)})
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plans.json").write_text(json.dumps(plans))
     (folder / "dataset.json").write_text(json.dumps(dataset))
     networks = []
     for index, fold in enumerate(folds):
         torch.manual_seed(seed + index)
-        prompt = plans["configurations"]["2d"].get("nnsam_box", {}).get("prompt", "binary")
+        prompt = flat.get("nnsam_box", {}).get("prompt", "binary")
         networks.append(build_box_unet("small", image_channels=channels, prompt=prompt).eval())
         arguments = {"plans": plans, "configuration": "2d", "fold": fold, "dataset_json": dataset}
         (folder / f"fold_{fold}").mkdir()

@@ -112,6 +112,12 @@ class TinyNetworks:
         self.outputs = outputs
         self.folds = [str(fold) for fold in range(folds)]
         self.batches = []
+        self.manifest, self.precision, self.note = {}, "f32", ""
+
+    def of(self, manifest):
+        """This object, as the networks of the model that the manifest describes."""
+        self.manifest = manifest
+        return self
 
     @property
     def parameters(self):

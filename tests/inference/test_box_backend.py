@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 import torch
 from helpers import bundles
+from helpers.fakes import probabilities_of
 
+from nnsam import inference
 from nnsam.errors import InputError
-from nnsam.inference import BoxPredictor as TorchBoxPredictor
 from nnsam.inference import TorchBackend
-from nnsam.inference.backend import run_batched
+from nnsam.inference.box.network import BoxNetwork, object_probability
 from nnsam.inference.bundle import Bundle
-from nnsam.inference.openvino_backend import OpenVINOBackend, object_probability
+from nnsam.inference.openvino_backend import OpenVINOBackend
 from nnsam.prompts.box_model import BoxModelSpec
 from nnsam.runtime import BoxPredictor
 
@@ -53,17 +54,20 @@ def test_the_spec_comes_from_the_bundle(tmp_path):
 def test_patches_give_the_same_as_pytorch(name, request):
     folder, networks = request.getfixturevalue(name)
     backend = OpenVINOBackend(Bundle.open(folder), "f32", threads=1)
-    reference = TorchBackend(networks, backend.spec)
+    reference = TorchBackend(networks, backend.manifest)
     channels = {"plain": 2, "hybrid": 5}[name]
     patches = np.random.default_rng(0).normal(size=(5, channels, 32, 48)).astype(np.float32)
-    found = backend(patches)
+    found = probabilities_of(backend, patches)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, reference(patches), atol=1e-4)
-    assert backend.passes == reference.passes == 5
+    np.testing.assert_allclose(found, probabilities_of(reference, patches), atol=1e-4)
     # In batches of any size, asynchronously.
-    streamed = np.stack(list(run_batched(backend, iter(patches), 2)))
-    np.testing.assert_allclose(streamed, found, atol=1e-5)
-    assert backend.passes == 10
+    network = BoxNetwork(backend, 2)
+    np.testing.assert_allclose(np.stack(list(network(iter(patches)))), found, atol=1e-5)
+    assert network.passes == 5
+
+
+def test_there_is_one_class_of_predictors():
+    assert inference.BoxPredictor is BoxPredictor
 
 
 @pytest.mark.parametrize("mode", ["zoom", "faithful"])
@@ -72,7 +76,7 @@ def test_patches_give_the_same_as_pytorch(name, request):
 def test_predictions_are_those_of_pytorch(name, case, mode, request):
     folder, networks = request.getfixturevalue(name)
     predictor = BoxPredictor.open(folder, "f32", threads=1, batch_size=3)
-    reference = TorchBoxPredictor(TorchBackend(networks, predictor.backend.spec), batch_size=3)
+    reference = BoxPredictor(TorchBackend(networks, predictor.backend.manifest), batch_size=3)
     image, boxes = case
     found, expected = (each.set_image(image).predict(boxes, mode) for each in (predictor, reference))
     assert found.passes == expected.passes > 0
@@ -88,10 +92,10 @@ def test_boxes_and_folds_share_embeddings(hybrid):
     predictor = BoxPredictor.open(hybrid[0], "f32", threads=1)
     predictor.set_image(PICTURE)
     first = predictor.predict([[5, 5, 60, 50]], "faithful")
-    computed = predictor.backend._networks.embeddings_computed
+    computed = predictor.backend.embeddings_computed
     assert computed <= first.passes
     second = predictor.predict([[6, 6, 61, 51], [5, 5, 60, 50]], "faithful")
-    assert predictor.backend._networks.embeddings_computed - computed < second.passes
+    assert predictor.backend.embeddings_computed - computed < second.passes
 
 
 def test_probabilities_are_stable():
@@ -107,7 +111,8 @@ def test_probabilities_are_stable():
 def test_folds_can_be_chosen(hybrid):
     patches = np.random.default_rng(0).normal(size=(2, 5, 32, 48)).astype(np.float32)
     backend = OpenVINOBackend(Bundle.open(hybrid[0]), "f32", folds=[1])
-    np.testing.assert_allclose(backend(patches), TorchBackend(hybrid[1][1], backend.spec)(patches), atol=1e-4)
+    expected = probabilities_of(TorchBackend(hybrid[1][1], backend.manifest), patches)
+    np.testing.assert_allclose(probabilities_of(backend, patches), expected, atol=1e-4)
 
 
 def test_unsuitable_bundles_are_told(tmp_path, plain):

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from helpers.fakes import box_plans, write_model
+from helpers.fakes import box_plans, probabilities_of, write_model
 
 from nnsam.errors import InputError
 from nnsam.inference import BoxModelSpec, BoxPredictor, TorchBackend
@@ -31,13 +31,14 @@ def expected(networks, batch):
 def test_a_model_folder_is_read(model, channels, prompt, prompt_channels):
     networks = write_model(model, channels=channels, plans=box_plans(prompt=prompt))
     backend = TorchBackend.from_folder(model)
-    assert backend.spec == BoxModelSpec((32, 48), channels, prompt, None, True, "nnSAMBoxTrainer_1epochs")
+    assert BoxModelSpec.from_manifest(backend.manifest) == BoxModelSpec(
+        (32, 48), channels, prompt, None, True, "nnSAMBoxTrainer_1epochs"
+    )
     batch = patches(channels, prompt_channels=prompt_channels)
-    found = backend(batch)
+    found = probabilities_of(backend, batch)
     assert found.dtype == np.float32
     assert found.shape == (3, 32, 48)
     np.testing.assert_allclose(found, expected(networks, batch), atol=1e-5)
-    assert backend.passes == 3
 
 
 def test_a_predictor_is_made_from_a_folder(model):
@@ -52,16 +53,15 @@ def test_folds_are_chosen_as_stated(model):
     networks = write_model(model, folds=("1", "10", "2"))
     batch = patches()
     default = TorchBackend.from_folder(model)
-    np.testing.assert_allclose(default(batch), expected(networks[:1], batch), atol=1e-5)
+    np.testing.assert_allclose(probabilities_of(default, batch), expected(networks[:1], batch), atol=1e-5)
     assert default.note == "fold 1 of 1, 2, 10 was used, since none was chosen"
     for fold in (10, "10"):
         np.testing.assert_allclose(
-            TorchBackend.from_folder(model, fold)(batch), expected(networks[1:2], batch), atol=1e-5
+            probabilities_of(TorchBackend.from_folder(model, fold), batch), expected(networks[1:2], batch), atol=1e-5
         )
     several = TorchBackend.from_folder(model, [1, 2])
-    np.testing.assert_allclose(several(batch), expected([networks[0], networks[2]], batch), atol=1e-5)
+    np.testing.assert_allclose(probabilities_of(several, batch), expected([networks[0], networks[2]], batch), atol=1e-5)
     assert several.note == ""
-    assert several.passes == 3
     with pytest.raises(InputError, match=r"fold 7; it has 1, 2, 10"):
         TorchBackend.from_folder(model, 7)
     with pytest.raises(InputError, match="none given"):
@@ -71,15 +71,15 @@ def test_folds_are_chosen_as_stated(model):
 def test_fold_all_comes_first(model):
     networks = write_model(model, folds=("0", "all"))
     backend = TorchBackend.from_folder(model)
-    np.testing.assert_allclose(backend(patches()), expected(networks[1:], patches()), atol=1e-5)
+    np.testing.assert_allclose(probabilities_of(backend, patches()), expected(networks[1:], patches()), atol=1e-5)
     assert backend.note == ""
 
 
 def test_a_moved_folder_works(model, tmp_path):
     write_model(model)
-    before = TorchBackend.from_folder(model)(patches())
+    before = probabilities_of(TorchBackend.from_folder(model), patches())
     moved = model.rename(tmp_path / "elsewhere")
-    assert np.array_equal(TorchBackend.from_folder(moved)(patches()), before)
+    assert np.array_equal(probabilities_of(TorchBackend.from_folder(moved), patches()), before)
 
 
 def test_incomplete_folders_are_told(model, tmp_path):
@@ -106,7 +106,7 @@ def test_incomplete_folders_are_told(model, tmp_path):
 def test_models_of_other_trainers_are_refused(model, trainer):
     write_model(model, trainer=trainer)
     with pytest.raises(InputError, match=f"is a model of {trainer}; box prompts need"):
-        TorchBackend.from_folder(model)
+        TorchBackend.from_folder(model, kind="box")
 
 
 def test_trainers_of_later_versions_are_refused(model):
@@ -151,21 +151,45 @@ def test_the_spec_is_read_from_plans():
 
 def test_precisions_and_devices():
     network = build_box_unet("small", image_channels=1)
-    spec = BoxModelSpec((32, 48), 1)
-    exact = TorchBackend(network, spec)(patches())
-    rounded = TorchBackend(network, spec, precision="bfloat16")(patches())
+    manifest = BoxModelSpec((32, 48), 1).to_manifest()
+
+    def probabilities(**options):
+        return probabilities_of(TorchBackend(network, manifest, **options), patches())
+
+    exact, rounded = probabilities(), probabilities(precision="bf16")
     assert 0 < np.abs(rounded - exact).max() < 0.1
+    assert np.array_equal(rounded, probabilities(precision="bfloat16"))
+    assert np.array_equal(exact, probabilities(precision="float32"))
     assert network.cpu_autocast is False
-    assert (
-        np.abs(TorchBackend(network, spec, precision="auto", device=torch.device("cpu"))(patches()) - exact).max() < 0.1
-    )
+    assert np.abs(probabilities(precision="auto", device=torch.device("cpu")) - exact).max() < 0.1
     with pytest.raises(InputError, match="precision"):
-        TorchBackend(network, spec, precision="half")
+        probabilities(precision="half")
+    with pytest.raises(InputError, match="int8"):
+        probabilities(precision="int8")
     with pytest.raises(InputError, match="device"):
-        TorchBackend(network, spec, device="toaster")
+        probabilities(device="toaster")
     if not torch.cuda.is_available():
+        assert TorchBackend(network, manifest, device="auto").device.type in ("cpu", "mps")
         with pytest.raises(InputError, match="no GPU"):
-            TorchBackend(network, spec, device="cuda")
+            probabilities(device="cuda")
+
+
+def test_stock_networks_compute_in_bfloat16_too():
+    network = torch.nn.Conv2d(2, 2, 3, padding=1)
+    manifest = BoxModelSpec((32, 48), 1).to_manifest()
+    exact, rounded = (
+        probabilities_of(TorchBackend(network, manifest, precision=p), patches()) for p in ("f32", "bf16")
+    )
+    assert exact.dtype == rounded.dtype == np.float32
+    assert 0 < np.abs(rounded - exact).max() < 0.02
+
+
+def test_bad_values_are_refused():
+    backend = TorchBackend(torch.nn.Conv2d(2, 2, 1), BoxModelSpec((32, 48), 1).to_manifest())
+    batch = patches()
+    batch[1, 0, 3, 3] = np.nan
+    with pytest.raises(InputError, match="NaN or infinite"):
+        probabilities_of(backend, batch)
 
 
 def test_prediction_without_a_torch_backend_needs_no_torch():
@@ -174,9 +198,10 @@ def test_prediction_without_a_torch_backend_needs_no_torch():
         "import numpy as np\n"
         "from nnsam.inference import BoxModelSpec, BoxPredictor\n"
         "class Backend:\n"
-        "    spec, passes = BoxModelSpec((32, 48), 1), 0\n"
-        "    def __call__(self, patches):\n"
-        "        return patches[:, 1]\n"
+        "    manifest = BoxModelSpec((32, 48), 1).to_manifest()\n"
+        "    folds, outputs, precision, note = ['0'], 2, 'f32', ''\n"
+        "    def stream(self, fold, batches):\n"
+        "        return iter(batches)\n"
         "image = np.random.default_rng(0).random((5, 60, 70))\n"
         "for mode in ('zoom', 'faithful'):\n"
         "    BoxPredictor(Backend()).set_image(image).predict([3, 3, 0, 9, 9, 4], mode).label_map()\n"

@@ -9,6 +9,7 @@ from nnsam.errors import InputError
 from nnsam.io.finding import InputFile, find_images
 from nnsam.io.image import make_image
 from nnsam.prompts.box_files import boxes_of_labels, open_box_source
+from nnsam.prompts.convention import to_challenge
 
 PICTURE = make_image("a.png", np.zeros((6, 8), np.uint8), 2)
 VOLUME = make_image("v.nii.gz", np.zeros((4, 6, 8), np.uint8), 3)
@@ -36,7 +37,7 @@ def test_boxes_of_the_command_line_are_for_every_case(tmp_path):
     source = open_box_source([[0, 1, 7, 5], [2, 2, 2, 2]])
     for name in ("a.png", "b.png"):
         prompts = source(picture_file(tmp_path, name), PICTURE)
-        assert prompts.boxes.tolist() == [[0, 1, 7, 5], [2, 2, 2, 2]]
+        assert to_challenge(prompts.boxes).tolist() == [[0, 1, 7, 5], [2, 2, 2, 2]]
         assert prompts.labels == (1, 2)
     with pytest.raises(InputError, match=r"--box is \[0, 1, 8, 5\], which reaches beyond the image"):
         open_box_source([[0, 1, 8, 5]])(picture_file(tmp_path), PICTURE)
@@ -57,14 +58,14 @@ def test_boxes_of_the_command_line_are_for_every_case(tmp_path):
 )
 def test_json_lists_boxes_for_all_or_by_name(write, content, boxes, labels):
     prompts = find(write(content))
-    assert prompts.boxes.tolist() == boxes
+    assert to_challenge(prompts.boxes).tolist() == boxes
     assert prompts.boxes.dtype == np.int64
     assert prompts.labels == labels
 
 
 def test_image_files_of_nnunet_are_found_by_the_case_too(write):
     path = write({"a": [[0, 1, 7, 5]]})
-    assert find(path, name="a_0000.png").boxes.tolist() == [[0, 1, 7, 5]]
+    assert to_challenge(find(path, name="a_0000.png").boxes).tolist() == [[0, 1, 7, 5]]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ def test_json_that_is_no_text_or_absent_is_named(tmp_path):
 def test_a_volume_needs_boxes_with_z(write):
     with pytest.raises(InputError, match="a volume needs boxes with z_min and z_max"):
         find(write([[0, 0, 1, 1]]), VOLUME)
-    assert find(write([[0, 1, 2, 7, 5, 3]]), VOLUME).boxes.tolist() == [[0, 1, 2, 7, 5, 3]]
+    assert to_challenge(find(write([[0, 1, 2, 7, 5, 3]]), VOLUME).boxes).tolist() == [[0, 1, 2, 7, 5, 3]]
 
 
 def labels_2d(shape=(6, 8)):
@@ -130,17 +131,21 @@ def test_each_value_of_a_label_image_is_an_object(tmp_path):
     for path in (tmp_path / "mask.png", tmp_path / "labels"):
         prompts = find(path)
         assert prompts.labels == (2, 7)
-        assert prompts.boxes.tolist() == [[0, 0, 0, 0], [2, 1, 7, 5]]
+        assert to_challenge(prompts.boxes).tolist() == [[0, 0, 0, 0], [2, 1, 7, 5]]
     assert find(tmp_path / "labels", name="a_0000.png").labels == (2, 7)
     with pytest.raises(InputError, match=r"no label image for b\.png; it has those of a"):
         find(tmp_path / "labels", name="b.png")
+
+
+def test_boxes_are_half_open_in_array_order_from_here_on(write):
+    assert find(write([[0, 1, 7, 5]])).boxes.tolist() == [[1, 0, 6, 8]]
 
 
 def test_boxes_of_a_volume_have_z_last_per_corner():
     labels = np.zeros((4, 6, 8), np.uint16)
     labels[1:3, 2:5, 4:8] = 300
     prompts = boxes_of_labels(labels, "x")
-    assert prompts.boxes.tolist() == [[4, 2, 1, 7, 4, 2]]
+    assert to_challenge(prompts.boxes).tolist() == [[4, 2, 1, 7, 4, 2]]
     assert prompts.labels == (300,)
 
 
@@ -184,7 +189,7 @@ def test_label_volumes_must_have_the_images_geometry(tmp_path, change, words):
     (file,) = find_images(tmp_path / "image.nii.gz")
     source = open_box_source(path=tmp_path / "mask.nii.gz")
     if words is None:
-        assert source(file, file.read()).boxes.tolist() == [[0, 0, 0, 7, 5, 3]]
+        assert to_challenge(source(file, file.read()).boxes).tolist() == [[0, 0, 0, 7, 5, 3]]
     else:
         with pytest.raises(InputError, match=f"differ in {words}"):
             source(file, file.read())
@@ -194,7 +199,7 @@ def test_the_images_own_boxes(tmp_path):
     source = open_box_source()
     file = InputFile(tmp_path / "a.npz", "npz", ".npz")
     image = make_image("a.npz", np.zeros((6, 8), np.uint8), 2, boxes=np.array([[0, 1, 7, 5]], np.int32))
-    assert source(file, image).boxes.tolist() == [[0, 1, 7, 5]]
+    assert to_challenge(source(file, image).boxes).tolist() == [[0, 1, 7, 5]]
     with pytest.raises(InputError, match=r"a.png needs boxes; give --box or --boxes\."):
         source(picture_file(tmp_path), PICTURE)
     empty = make_image("a.npz", np.zeros((6, 8), np.uint8), 2, boxes=np.zeros((0, 4)))

@@ -15,7 +15,6 @@ from nnsam.errors import InputError
 from nnsam.geometry.boxes import sides, slices
 from nnsam.metrics import dice
 from nnsam.metrics.surface import surface_dice
-from nnsam.prompts.convention import to_challenge
 
 # One object by one method: set, case, object, method, unit, large, seconds, passes, DSC, NSD.
 Row = dict[str, Any]
@@ -187,7 +186,7 @@ def patch_size(predictor: Any) -> tuple[int, int]:
     """The patch of a predictor's network, (H, W); that of Stock et al. for None."""
     if predictor is None:
         return DEFAULT_PATCH
-    height, width = predictor.backend.spec.patch_size
+    height, width = predictor.spec.patch_size
     return int(height), int(width)
 
 
@@ -251,9 +250,7 @@ def score_in_box(prediction: Mask, reference: Mask, spacing: Sequence[float] | N
 def _segment(case: BoxCase, method: str, predictor: Any) -> tuple[list[Mask], float]:
     """The mask of every object within its box, and the network passes used."""
     if method in NETWORK_MODES:
-        prediction = predictor.set_image(case.image, spacing=case.spacing).predict(
-            to_challenge(case.boxes), mode=method
-        )
+        prediction = predictor.set_image(case.image, spacing=case.spacing).predict_inside(case.boxes, mode=method)
         masks = [_within_box(found, box) for found, box in zip(prediction.masks, case.boxes, strict=True)]
         return masks, float(prediction.passes)
     if method == "ellipse":

@@ -13,7 +13,6 @@ from nnsam.bench.box.load import measure_load
 from nnsam.bench.box.model import CountingBackend, load_predictor
 from nnsam.inference import BoxPredictor, faithful_passes
 from nnsam.io.image import to_rgb
-from nnsam.prompts.convention import to_challenge
 from nnsam.support.machine import describe_machine
 
 SIZES = ((256, 256), (512, 512), (1024, 1024), (2048, 2048), (3024, 4032))
@@ -77,7 +76,7 @@ def bench_box(
         "boxes_241": load,
         "accuracy": accuracy,
         "model": "71.8 M parameters, random weights" if model is None else Path(model).name,
-        "patch_size": list(predictor.backend.spec.patch_size),
+        "patch_size": list(predictor.spec.patch_size),
         "machine": describe_machine(),
     }
 
@@ -108,7 +107,7 @@ def measure_sizes(predictor: BoxPredictor, sizes: Sequence[tuple[int, int]], rou
             start = time.perf_counter()
             predictor.set_image(image)
             prepared = time.perf_counter()
-            passes[index] = predictor.predict(to_challenge(case.boxes), mode="zoom").passes
+            passes[index] = predictor.predict_inside(case.boxes, mode="zoom").passes
             finished = time.perf_counter()
             if count:
                 times[index]["set_image"].append(prepared - start)
@@ -130,20 +129,20 @@ def count_passes(
     predictor: BoxPredictor, data: str | Path, sets: Sequence[str] | None = None, max_cases: int | None = None
 ) -> float:
     """Network passes of zoom per box over test sets, without computing any; an upper bound for volumes."""
-    counter = BoxPredictor(CountingBackend(predictor.backend.spec))
-    boxes = 0
+    counter = BoxPredictor(CountingBackend(predictor.spec))
+    boxes = passes = 0
     for paths in find_box_sets(data, sets)[0].values():
         for path in spread(paths, max_cases):
             case = read_box_case(path)
             if case.values:
-                counter.set_image(case.image, case.spacing).predict(to_challenge(case.boxes), mode="zoom")
+                passes += counter.set_image(case.image, case.spacing).predict_inside(case.boxes, mode="zoom").passes
                 boxes += len(case.values)
-    return counter.backend.passes / boxes
+    return passes / boxes
 
 
 def _faithful(predictor: BoxPredictor, case: BoxCase) -> dict[str, int]:
-    spec = predictor.backend.spec
+    spec = predictor.spec
     counter = BoxPredictor(CountingBackend(spec))
-    counted = counter.set_image(case.image).predict(to_challenge(case.boxes), mode="faithful").passes
+    counted = counter.set_image(case.image).predict_inside(case.boxes, mode="faithful").passes
     rule = sum(faithful_passes(box, case.objects.shape, spec.patch_size) for box in case.boxes)
     return {"faithful_passes": counted, "faithful_rule": rule}

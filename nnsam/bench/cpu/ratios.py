@@ -107,17 +107,16 @@ def compare_encoder(sizes: Sequence[int], precisions: Sequence[str], rounds: int
 
 def compare_zoom(hybrid: bool, precisions: Sequence[str], rounds: int, threads: int) -> dict:
     """Times image and box to mask, in zoom mode: PyTorch's backend beside the runtime's; int8 is left out."""
-    from nnsam.inference import BoxModelSpec, BoxPredictor, TorchBackend
+    from nnsam.inference import BoxPredictor, TorchBackend
 
     with tempfile.TemporaryDirectory(prefix="nnsam_bench_") as folder:
         bundle = random_bundle(Path(folder), hybrid)
-        spec = BoxModelSpec(tuple(bundle.manifest["tiling"]["patch_size"]), bundle.manifest["input"]["channels"])
         predictors: dict[str, BoxPredictor] = {
             openvino_name(precision): open_predictor(bundle.folder, precision, threads)
             for precision in precisions
             if precision != "int8"
         }
-        predictors[PYTORCH] = BoxPredictor(TorchBackend(random_network(hybrid=hybrid), spec))
+        predictors[PYTORCH] = BoxPredictor(TorchBackend(random_network(hybrid=hybrid), bundle.manifest))
         made = make_image(_PICTURE)
         candidates = {name: zoom_candidate(predictor, made.boxes) for name, predictor in predictors.items()}
         # Another content in every round: a predictor that remembers embeddings would else have nothing left to do.
@@ -132,7 +131,7 @@ def zoom_candidate(predictor: "BoxPredictor", boxes: NDArray[np.int64]) -> Candi
 
 def open_predictor(folder: Path, precision: str, threads: int = 0) -> "BoxPredictor":
     """Opens a bundle with the runtime."""
-    from nnsam.inference.box.bundle_predictor import BoxPredictor
+    from nnsam.inference import BoxPredictor
 
     return BoxPredictor.open(folder, precision, threads, cache=False)
 

@@ -1,1 +1,1 @@
-"""Models that segment an image by themselves, as nnU-Net does it, on numpy and OpenVINO."""
+"""Models that segment an image by themselves, as nnU-Net does it, on numpy and any backend."""

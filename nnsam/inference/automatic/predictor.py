@@ -1,18 +1,24 @@
-"""Automatic segmentation with an exported model, as nnU-Net does it, on numpy and OpenVINO."""
+"""Automatic segmentation as nnU-Net does it: its preparation and restoration of images in numpy, any backend."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError
-from nnsam.inference.bundle import Bundle
-from nnsam.inference.openvino_backend import Networks
+from nnsam.inference.backend import Backend
+from nnsam.inference.bundle import Bundle, check_runs_on_cpu
+from nnsam.inference.openvino_backend import OpenVINOBackend
 from nnsam.io.finding import Case, check_channels
+
+if TYPE_CHECKING:
+    import torch
+
+    from nnsam.nnunet.model_folder import Folds
 
 # What nnU-Net takes for the missing third axis of a picture: thicker than any pixel.
 _PICTURE_THICKNESS = 999.0
@@ -142,42 +148,73 @@ class AutomaticPrediction:
 
 
 class Predictor:
-    """An exported model that segments images by itself; see `open`.
+    """Segments images by itself; see `open`, `from_folder` and :func:`nnsam.load`.
+
+    Args:
+        backend: computes the networks.
+        threads: of the CPU, for resampling; 0 for as many as help.
+        batch_size: patches per call of the networks; None for a number that suits their size.
 
     Attributes:
-        bundle: the model.
+        backend: see above.
+        manifest: what the model does with images, see :mod:`nnsam.exporting.manifest`.
         precision: what it is computed in.
         folds: names of the folds that are averaged.
-        note: one sentence on how the precision was chosen; may be empty.
+        note: one sentence on how precision and folds were chosen; may be empty.
         file_ending: of images and label maps, e.g. ".nii.gz".
+
+    Raises:
+        InputError: a box model, or a batch size below 1.
     """
 
-    def __init__(self, bundle: Bundle, networks: Networks, threads: int = 0) -> None:
-        self.bundle = bundle
-        self.precision: str = networks.precision
-        self.folds: tuple[str, ...] = tuple(networks.folds)
-        self.note: str = networks.note
-        self.file_ending: str = bundle.manifest["input"]["file_ending"]
-        self._networks = networks
+    def __init__(self, backend: Backend, threads: int = 0, batch_size: int | None = None) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise InputError(f"the batch size is {batch_size}; expected at least 1")
+        self.backend = backend
+        self.manifest: Mapping[str, Any] = backend.manifest
+        if self.manifest["kind"] != "automatic":
+            raise InputError("this is a box model; use nnsam.inference.BoxPredictor, and give it boxes")
+        self.precision: str = backend.precision
+        self.folds: tuple[str, ...] = tuple(backend.folds)
+        self.note: str = backend.note
+        self.file_ending: str = self.manifest["input"]["file_ending"]
+        self._batch_size = batch_size
         self._threads = threads or min(_RESAMPLING_THREADS, _processors())
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle that was opened.
+
+        Raises:
+            InputError: the model comes from a model folder.
+        """
+        if not isinstance(self.backend, OpenVINOBackend):
+            raise InputError("the model comes from a model folder, and this needs a bundle: make one with nnsam export")
+        return self.backend.bundle
 
     @classmethod
     def open(
         cls,
-        folder: str | Path,
+        bundle: str | Path | Bundle,
         precision: str = "auto",
         threads: int = 0,
-        folds: Sequence[str] | None = None,
+        folds: "Folds | None" = None,
         cache: bool = True,
+        *,
+        device: str = "cpu",
+        batch_size: int | None = None,
     ) -> "Predictor":
-        """Loads a model.
+        """Opens a bundle; needs neither PyTorch nor nnU-Net.
 
         Args:
-            folder: made by `nnsam export` from a model that segments by itself.
+            bundle: folder made by `nnsam export` from a model that segments by itself; or one whose files have been
+                checked.
             precision: "f32", "bf16", "int8", or "auto": the fastest that was found accurate enough at export.
             threads: of the CPU; 0 for all.
-            folds: names of the folds to average; None for all in the bundle.
+            folds: name or names of the folds to average; None for all in the bundle.
             cache: keep compiled networks on disk, which makes later starts quicker.
+            device: "cpu" or "auto": bundles run on the CPU.
+            batch_size: see the class.
 
         Raises:
             InputError: no such bundle, a damaged one or one of a box model; a fold or a precision that it lacks.
@@ -188,20 +225,43 @@ class Predictor:
             >>> predictor = Predictor.open("heart_bundle")  # doctest: +SKIP
             >>> predictor.predict(volume, spacing=(2.0, 0.8, 0.8)).segmentation  # doctest: +SKIP
         """
-        return cls.load(Bundle.open(folder, "automatic"), precision, threads, folds, cache)
+        bundle = Bundle.open(bundle, "automatic")
+        check_runs_on_cpu(bundle, device)
+        return cls(OpenVINOBackend(bundle, precision, threads, cache, folds), threads, batch_size)
 
     @classmethod
-    def load(
+    def from_folder(
         cls,
-        bundle: Bundle,
-        precision: str = "auto",
+        folder: str | Path,
+        folds: "Folds | None" = None,
+        checkpoint: str | None = None,
+        device: "str | torch.device" = "cpu",
+        *,
+        precision: str = "f32",
         threads: int = 0,
-        folds: Sequence[str] | None = None,
-        cache: bool = True,
+        batch_size: int | None = None,
     ) -> "Predictor":
-        """Loads a model whose files have been checked; see `open`."""
-        networks = Networks(bundle, precision=precision, threads=threads, cache=cache, folds=folds)
-        return cls(bundle, networks, threads)
+        """Loads a model folder of nnU-Net, whose networks PyTorch computes; the rest is done as for bundles.
+
+        Args:
+            folder: holds plans.json, dataset.json and fold_X; of a trainer of nnU-Net or of this package.
+            folds: number, "all", or several, which are averaged; by default those that nnUNetv2_predict uses: all
+                numbered ones, else fold_all.
+            checkpoint: file name within fold_X; None for checkpoint_final.pth.
+            device: see :class:`nnsam.inference.torch_backend.TorchBackend`.
+            precision: "f32", "bf16" or "auto"; see :class:`nnsam.inference.torch_backend.TorchBackend`.
+            threads: of the CPU, for the whole process; 0 leaves the choice to PyTorch.
+            batch_size: see the class.
+
+        Raises:
+            InputError: no such model, an incomplete one, a box model, or one that nnsam can only predict with
+                nnUNetv2_predict, such as a cascade; an unknown device or precision.
+            SetupError: PyTorch or nnU-Net is not installed.
+        """
+        from nnsam.inference.torch_backend import TorchBackend
+
+        backend = TorchBackend.from_folder(folder, folds, checkpoint, device, precision, threads, kind="automatic")
+        return cls(backend, threads, batch_size)
 
     def predict(
         self,
@@ -224,9 +284,9 @@ class Predictor:
         Raises:
             InputError: the image or its spacing does not fit the model.
         """
-        expected = self.bundle.manifest["input"]
+        expected = self.manifest["input"]
         pixels, shape = as_channels(np.asarray(image), expected["channels"], expected["dimensions"])
-        sizes = array_spacing(spacing, len(shape) == 2, self.bundle.manifest["preprocessing"])
+        sizes = array_spacing(spacing, len(shape) == 2, self.manifest["preprocessing"])
         case = self._prepare(pixels, {"spacing": list(sizes)}, shape)
         return self.restore(self.infer(case, mirror=mirror, step=step), case)
 
@@ -250,7 +310,7 @@ class Predictor:
         """
         from nnsam.io.nnunet_readers import reader
 
-        expected = self.bundle.manifest["input"]
+        expected = self.manifest["input"]
         pixels, properties = reader(expected["reader"]).read_images(case.files)
         check_channels(pixels, expected["channels"], case)
         try:
@@ -283,14 +343,19 @@ class Predictor:
         from nnsam.inference.automatic.sliding_window import predict_logits
 
         return predict_logits(
-            case.prepared.data, self._networks, self.bundle.manifest, mirror=mirror, step=step, progress=on_tile
+            case.prepared.data,
+            self.backend,
+            mirror=mirror,
+            step=step,
+            batch_size=self._batch_size,
+            progress=on_tile,
         )
 
     def restore(self, logits: NDArray[np.float16], case: PreparedCase) -> AutomaticPrediction:
         """Brings logits into the image's shape and decides on labels; may run in a thread."""
         from nnsam.inference.automatic.restoration import to_probabilities, to_segmentation
 
-        manifest, prepared, threads = self.bundle.manifest, case.without_pixels().prepared, self._threads
+        manifest, prepared, threads = self.manifest, case.without_pixels().prepared, self._threads
 
         def probabilities() -> NDArray[np.float32]:
             values = to_probabilities(logits, prepared, manifest, threads)
@@ -307,13 +372,13 @@ class Predictor:
         """
         from nnsam.io.nnunet_readers import reader
 
-        io = reader(self.bundle.manifest["input"]["reader"])
+        io = reader(self.manifest["input"]["reader"])
         io.write_segmentation(prediction.segmentation, path, prediction.properties)
 
     def _prepare(self, pixels: NDArray, properties: dict[str, Any], shape: tuple[int, ...]) -> PreparedCase:
         from nnsam.inference.automatic.preprocessing import preprocess
 
-        prepared = preprocess(pixels, properties["spacing"], self.bundle.manifest, self._threads)
+        prepared = preprocess(pixels, properties["spacing"], self.manifest, self._threads)
         return PreparedCase(prepared, properties, shape)
 
 

@@ -4,14 +4,16 @@ Sums are kept in half precision, as nnU-Net keeps them; each addition is compute
 nnU-Net's order, so that the result is nnU-Net's to the last bit given the same answers for the tiles.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsam.errors import InputError, NnsamError
+from nnsam.errors import InputError
+from nnsam.inference.backend import Backend, run_batched
 from nnsam.inference.tiles import STEP, Tile, gaussian, mirrorings, padding, tile_at, tile_starts
 
 # A batch holds at most so many voxels and so many patches: larger ones cost memory and are not faster.
@@ -20,54 +22,32 @@ _BATCH_PATCHES = 8
 Mirroring = tuple[int, ...]
 
 
-class FoldNetworks(Protocol):
-    """The networks of a model, one per fold; see :class:`nnsam.inference.openvino_backend.Networks`."""
-
-    @property
-    def folds(self) -> Sequence[str]:
-        """Names of the folds."""
-
-    @property
-    def outputs(self) -> int:
-        """Number of the network's outputs, O."""
-
-    def stream(self, fold: int, patches: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-        """Yields the logits (B, O, *patch) of batches of patches (B, C, *patch), in order."""
-
-
-class PredictionCancelled(NnsamError):
-    """The prediction was stopped on request."""
-
-
 def predict_logits(
     data: NDArray[np.float32],
-    networks: FoldNetworks,
-    manifest: Mapping[str, Any],
+    backend: Backend,
     *,
     mirror: bool = True,
     step: float | None = None,
+    batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
 ) -> NDArray[np.float16]:
     """Computes an image's logits, the mean of all folds.
 
     Args:
         data: (C, z, y, x), as :func:`nnsam.inference.automatic.preprocessing.preprocess` returns it.
-        networks: of the bundle.
-        manifest: of the bundle.
+        backend: the model's networks.
         mirror: whether to average over mirrored versions of each tile, where the model allows it.
         step: greatest distance of two tiles, in tiles; None for the model's.
-        progress: told the number of tiles done and that of all tiles, after each tile.
-        cancelled: asked before each tile whether to stop.
+        batch_size: patches that are given to the network at once; None for a number that suits their size.
+        progress: told the number of tiles done and that of all tiles, after each tile; what it raises ends this.
 
     Returns:
         (O, z, y, x), half precision.
 
     Raises:
         InputError: the network's answers are not finite, or `step` is not in (0, 1].
-        PredictionCancelled: `cancelled` returned true.
     """
-    tiling = manifest["tiling"]
+    tiling = backend.manifest["tiling"]
     step = tiling.get("step", STEP) if step is None else step
     if not 0 < step <= 1:
         raise InputError(f"the tile step is {step}; expected more than 0 and at most 1")
@@ -78,14 +58,16 @@ def predict_logits(
     tiles = [tile_at(start, patch_size) for start in tile_starts(data.shape[1:], patch_size, step)]
     variants = mirrorings(tiling["mirror_axes"] if mirror else None)
     weights = _Weights(data.shape[1:], tiles, gaussian(patch_size, tiling.get("gaussian_sigma", 1 / 8)))
-    report = _Report(len(tiles) * len(networks.folds), progress, cancelled)
-    folds = (_answers(networks, fold, data, tiles, variants, report) for fold in range(len(networks.folds)))
-    total = _mean(weights.mean(answers, networks.outputs) for answers in folds)
+    size = batch_size or patches_at_once(patch_size, len(variants))
+    report = _counter(len(tiles) * len(backend.folds), progress)
+    streams = (partial(backend.stream, fold) for fold in range(len(backend.folds)))
+    folds = (_answers(stream, data, tiles, variants, size, report) for stream in streams)
+    total = _mean(weights.mean(answers, backend.outputs) for answers in folds)
     z, y, x = (slice(low, size - high) for (low, high), size in zip(margins, data.shape[1:], strict=True))
     return total[:, z, y, x]
 
 
-def batch_size(patch_size: Sequence[int], variants: int = 1) -> int:
+def patches_at_once(patch_size: Sequence[int], variants: int = 1) -> int:
     """Returns how many patches are given to the network at once.
 
     Args:
@@ -96,23 +78,16 @@ def batch_size(patch_size: Sequence[int], variants: int = 1) -> int:
     return count // variants * variants if count >= variants else count
 
 
-class _Report:
-    """Counts tiles, passes the count on, and stops on request."""
+def _counter(total: int, progress: Callable[[int, int], None] | None) -> Callable[[], None]:
+    """Returns what is to be called after each tile."""
+    numbers = iter(range(1, total + 1))
 
-    def __init__(
-        self, total: int, progress: Callable[[int, int], None] | None, cancelled: Callable[[], bool] | None
-    ) -> None:
-        self._done, self._total = 0, total
-        self._progress, self._cancelled = progress, cancelled
+    def count() -> None:
+        done = next(numbers)
+        if progress is not None:
+            progress(done, total)
 
-    def check(self) -> None:
-        if self._cancelled is not None and self._cancelled():
-            raise PredictionCancelled("the prediction was cancelled")
-
-    def step(self) -> None:
-        self._done += 1
-        if self._progress is not None:
-            self._progress(self._done, self._total)
+    return count
 
 
 class _Weights:
@@ -149,27 +124,24 @@ class _Weights:
 
 
 def _answers(
-    networks: FoldNetworks,
-    fold: int,
+    stream: Callable[[Iterable[NDArray[np.float32]]], Iterator[NDArray[np.float32]]],
     data: NDArray[np.float32],
     tiles: Sequence[Tile],
     variants: Sequence[Mirroring],
-    report: _Report,
+    batch_size: int,
+    count: Callable[[], None],
 ) -> Iterator[NDArray[np.float32]]:
     """Yields the answer for each tile, (O, *patch): the mean of its mirrored versions."""
     patches = (_mirrored(_all_channels(data, tile), axes) for tile in tiles for axes in variants)
-    patch_size = _all_channels(data, tiles[0]).shape[1:]
-    stream = networks.stream(fold, _batches(patches, batch_size(patch_size, len(variants))))
-    with closing(_single(stream)) as singles:
+    with closing(run_batched(stream, patches, batch_size)) as singles:
         for _ in tiles:
-            report.check()
             answer = next(singles).astype(np.float32)  # a copy: the network's own memory is not written to
             for axes in variants[1:]:
                 answer += _mirrored(next(singles), axes)
             if len(variants) > 1:
                 answer /= len(variants)
             yield answer
-            report.step()
+            count()
 
 
 def _mean(folds: Iterator[NDArray[np.float16]]) -> NDArray[np.float16]:
@@ -179,27 +151,6 @@ def _mean(folds: Iterator[NDArray[np.float16]]) -> NDArray[np.float16]:
         _half(np.add, total, logits, total)
         count += 1
     return _half(np.divide, total, np.float32(count), total) if count > 1 else total
-
-
-def _batches(patches: Iterable[NDArray[np.float32]], size: int) -> Iterator[NDArray[np.float32]]:
-    waiting: list[NDArray[np.float32]] = []
-    for patch in patches:
-        waiting.append(patch)
-        if len(waiting) == size:
-            yield np.stack(waiting)
-            waiting = []
-    if waiting:
-        yield np.stack(waiting)
-
-
-def _single(stream: Iterator[NDArray[np.float32]]) -> Generator[NDArray[np.float32], None, None]:
-    try:
-        for batch in stream:
-            yield from batch
-    finally:
-        # Requests under way are given up when the image is.
-        if hasattr(stream, "close"):
-            stream.close()
 
 
 def _all_channels(image: NDArray, tile: Tile) -> NDArray:

@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from nnsam.geometry.boxes import resize as resize_boxes
 from nnsam.geometry.boxes import shift, slices, to_pixels
-from nnsam.inference.backend import Backend, run_batched
 from nnsam.inference.box.image import resize
+from nnsam.inference.box.network import BoxNetwork
 from nnsam.inference.box.prediction import Request
 from nnsam.inference.tiles import gaussian_bump, tile_steps
 from nnsam.prompts.box_model import BoxModelSpec
@@ -69,13 +69,10 @@ def tile_weights(patch_size: tuple[int, int]) -> NDArray[np.float32]:
     return weights
 
 
-def faithful_probabilities(
-    backend: Backend, requests: Sequence[Request], batch_size: int
-) -> Iterator[NDArray[np.float32]]:
+def faithful_probabilities(network: BoxNetwork, requests: Sequence[Request]) -> Iterator[NDArray[np.float32]]:
     """Yields for each request the object's probability in its box, of the box's shape."""
-    tilings = [_Tiling.of(request, backend.spec) for request in requests]
-    patches = (tiling.patch(start, backend.spec) for tiling in tilings for start in tiling.starts)
-    probabilities = run_batched(backend, patches, batch_size)
+    tilings = [_Tiling.of(request, network.spec) for request in requests]
+    probabilities = network(tiling.patch(start, network.spec) for tiling in tilings for start in tiling.starts)
     for tiling in tilings:
         yield tiling.merge(next(probabilities) for _ in tiling.starts)
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from nnsam.errors import InputError
 from nnsam.geometry.boxes import slices
 from nnsam.inference.box.image import Plane
+from nnsam.prompts.convention import to_challenge
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Prediction:
 
     Attributes:
         shape: (H, W) or (D, H, W) of the image.
-        boxes: (N, 4) or (N, 6), half-open in array order.
+        boxes: (N, 4) or (N, 6), half-open in array order, see :mod:`nnsam.geometry.boxes`; `xyxy` has them as users
+            give them.
         probabilities: N arrays, float32 in 0..1, each of its box's shape.
         passes: number of patches that the network computed.
         masks: N masks, where the probability is above 0.5.
@@ -79,6 +81,14 @@ class Prediction:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    @property
+    def xyxy(self) -> NDArray[np.int64]:
+        """The boxes in the users' convention, the last pixel included.
+
+        (N, 4) as [x_min, y_min, x_max, y_max], or (N, 6) as [x_min, y_min, z_min, x_max, y_max, z_max].
+        """
+        return to_challenge(self.boxes)
 
     def full_mask(self, index: int) -> NDArray[np.bool_]:
         """Returns object `index` as a mask of the image's shape."""

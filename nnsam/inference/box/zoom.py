@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 
 from nnsam.geometry.boxes import resize as resize_boxes
 from nnsam.geometry.boxes import shift
-from nnsam.inference.backend import Backend, run_batched
 from nnsam.inference.box.image import resize
+from nnsam.inference.box.network import BoxNetwork
 from nnsam.inference.box.prediction import Request
 from nnsam.prompts.box_model import BoxModelSpec
 from nnsam.prompts.encoding import encode_box
 from nnsam.prompts.zoom import zoom_region
 
 
-def zoom_probabilities(backend: Backend, requests: Sequence[Request], batch_size: int) -> Iterator[NDArray[np.float32]]:
+def zoom_probabilities(network: BoxNetwork, requests: Sequence[Request]) -> Iterator[NDArray[np.float32]]:
     """Yields for each request the object's probability in its box, of the box's shape."""
-    views = [_View(request, backend.spec) for request in requests]
-    probabilities = run_batched(backend, (view.patch() for view in views), batch_size)
+    views = [_View(request, network.spec) for request in requests]
+    probabilities = network(view.patch() for view in views)
     for view, probability in zip(views, probabilities, strict=True):
         yield view.back(probability)
 

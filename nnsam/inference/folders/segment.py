@@ -4,20 +4,19 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from nnsam.errors import InputError, NnsamError, SetupError
+from nnsam.errors import InputError, NnsamError
+from nnsam.inference.box.predictor import BoxPredictor
+from nnsam.inference.bundle import is_bundle
+from nnsam.inference.loading import load
 from nnsam.io.finding import InputFile
 from nnsam.io.formats import beside, check_outputs, label_dtype, label_ending, label_endings
 from nnsam.io.overlay import draw_segmentation
 from nnsam.io.writing import write_labels, write_object_probabilities, write_png
 from nnsam.prompts.box_files import BoxSource
-from nnsam.prompts.convention import from_challenge
-
-if TYPE_CHECKING:
-    from nnsam.inference import BoxPredictor
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def load_predictor(
     precision: str | None = None,
     batch_size: int = 8,
     threads: int = 0,
-) -> tuple["BoxPredictor", str]:
+) -> tuple[BoxPredictor, str]:
     """Loads a trained model folder, or a bundle, which needs neither PyTorch nor nnU-Net.
 
     Args:
@@ -175,69 +174,23 @@ def load_predictor(
         InputError: the folder is not one of a box model, the device is absent, or an option is not for this model.
         SetupError: PyTorch or OpenVINO is missing, or the CPU does not compute the precision.
     """
-    from nnsam.inference.bundle import is_bundle
-
-    if is_bundle(folder):
-        from nnsam.inference.box.bundle_predictor import BoxPredictor as BundlePredictor
-
-        _refuse_options_of_model_folders(folder, checkpoint, device)
-        predictor: BoxPredictor = BundlePredictor.open(
-            folder, precision or "auto", threads, batch_size=batch_size, folds=folds
-        )
-    else:
-        predictor = _from_model_folder(folder, folds, checkpoint, device, precision, batch_size, threads)
-    return predictor, getattr(predictor.backend, "note", "")
-
-
-def _from_model_folder(
-    folder: str | Path,
-    folds: Sequence[str] | None,
-    checkpoint: str | None,
-    device: str | None,
-    precision: str | None,
-    batch_size: int,
-    threads: int,
-) -> "BoxPredictor":
-    from nnsam.inference import BoxPredictor
-    from nnsam.support.openvino import check_precision
-
-    precision = check_precision(precision or "f32")
-    if precision == "int8":
-        raise InputError(f"{folder} is a model folder, which has no int8 network; export it first with `nnsam export`")
-    try:
-        if threads:
-            import torch
-
-            torch.set_num_threads(threads)
-        return BoxPredictor.from_folder(
-            folder,
-            folds,
-            checkpoint or "checkpoint_final.pth",
-            device or "cpu",
-            precision={"f32": "float32", "bf16": "bfloat16"}.get(precision, precision),
-            batch_size=batch_size,
-        )
-    except ModuleNotFoundError as error:
-        raise SetupError(
-            f"{folder} is a trained model folder, which needs the package {error.name}; install nnsam with PyTorch and "
-            "nnU-Net, or give a bundle, made with `nnsam export` where they are installed"
-        ) from None
-
-
-def _refuse_options_of_model_folders(folder: str | Path, checkpoint: str | None, device: str | None) -> None:
-    if checkpoint is not None:
-        raise InputError(
-            f"{folder} is a bundle, which holds no checkpoints to choose from; leave the checkpoint {checkpoint} out, "
-            "or export the model with it"
-        )
-    if device not in (None, "cpu"):
-        raise InputError(
-            f"{folder} is a bundle, which runs on the CPU; leave the device {device} out, or give the model folder"
-        )
+    default = "auto" if is_bundle(folder) else "f32"
+    predictor = load(
+        folder,
+        device or "cpu",
+        precision or default,
+        threads,
+        folds=folds,
+        checkpoint=checkpoint,
+        batch_size=batch_size,
+        kind="box",
+    )
+    assert isinstance(predictor, BoxPredictor)
+    return predictor, predictor.note
 
 
 def segment_files(
-    predictor: "BoxPredictor",
+    predictor: BoxPredictor,
     tasks: Sequence[SegmentTask],
     boxes: BoxSource,
     *,
@@ -262,7 +215,7 @@ def segment_files(
     return report
 
 
-def segment_case(predictor: "BoxPredictor", task: SegmentTask, boxes: BoxSource, mode: str) -> CaseResult:
+def segment_case(predictor: BoxPredictor, task: SegmentTask, boxes: BoxSource, mode: str) -> CaseResult:
     """Segments one input and writes its files.
 
     Raises:
@@ -272,18 +225,18 @@ def segment_case(predictor: "BoxPredictor", task: SegmentTask, boxes: BoxSource,
     image = task.input.read()
     prompts = boxes(task.input, image)
     predictor.set_image(image.pixels, spacing=image.spacing, dimensions=image.dimensions)
-    prediction = predictor.predict(prompts.boxes, mode=mode)
+    prediction = predictor.predict_inside(prompts.boxes, mode=mode)
     objects = prediction.label_map()
     labels = np.array([0, *prompts.labels], dtype=label_dtype(prompts.labels))[objects]
     write_labels(task.output, image.with_pixels(labels))
     if task.overlay is not None:
-        write_png(task.overlay, draw_segmentation(image.pixels, labels, from_challenge(prompts.boxes)))
+        write_png(task.overlay, draw_segmentation(image.pixels, labels, prompts.boxes))
     if task.probabilities is not None:
         write_object_probabilities(task.probabilities, prediction, prompts.labels)
     return CaseResult(
         task.input.path,
         task.output,
-        prompts.boxes.tolist(),
+        prediction.xyxy.tolist(),
         list(prompts.labels),
         [float(score) for score in prediction.scores],
         np.bincount(objects.ravel(), minlength=len(prompts.labels) + 1)[1:].tolist(),

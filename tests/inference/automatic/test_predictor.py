@@ -261,7 +261,7 @@ def test_mirroring_and_step_matter(grey):
 def test_folds_can_be_chosen(grey):
     picture = np.random.default_rng(7).normal(size=(40, 60))
     both = grey.predict(picture).probabilities()
-    single = [Predictor.load(grey.bundle, "f32", folds=[fold], cache=False) for fold in "01"]
+    single = [Predictor.open(grey.bundle, "f32", folds=[fold], cache=False) for fold in "01"]
     assert [predictor.folds for predictor in single] == [("0",), ("1",)]
     assert grey.folds == ("0", "1")
     assert all((predictor.predict(picture).probabilities() != both).any() for predictor in single)

@@ -46,7 +46,7 @@ def compare(image, spacing, plans, names, mirror_axes=None, folds=1, threads=1):
     _, expected_probabilities = nnunet_export(expected_logits, properties, plans, dataset, probabilities=True)
 
     prepared = preprocess(image, spacing, manifest, threads)
-    logits = predict_logits(prepared.data, networks, manifest)
+    logits = predict_logits(prepared.data, networks.of(manifest))
     assert np.array_equal(logits, expected_logits.numpy())
     segmentation = to_segmentation(logits, prepared, manifest, threads)
     assert segmentation.dtype == expected.dtype

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnsam.errors import InputError
-from nnsam.inference.automatic.sliding_window import PredictionCancelled, batch_size, predict_logits
+from nnsam.inference.automatic.sliding_window import patches_at_once, predict_logits
 
 LABELS = {"background": 0, "a": 1, "b": 2}
 DATASET = dataset_with(LABELS)
@@ -38,7 +38,7 @@ def test_logits_are_nnunets_to_the_last_bit(shape, patch, axes, folds, channels,
     networks = TinyNetworks(channels, 3, len(patch), folds, scale)
     data = noise((channels, *shape), seed)
     expected = nnunet_logits(data, networks, plans, DATASET, axes, step).numpy()
-    found = predict_logits(data, networks, manifest, step=step)
+    found = predict_logits(data, networks.of(manifest), step=step)
     assert found.dtype == expected.dtype == np.float16
     assert np.array_equal(found, expected)
 
@@ -46,9 +46,9 @@ def test_logits_are_nnunets_to_the_last_bit(shape, patch, axes, folds, channels,
 def test_mirroring_is_left_out_on_request_and_changes_something():
     plans, manifest = manifest_with((16, 16), (0, 1))
     networks, data = TinyNetworks(1, 3, 2), noise((1, 1, 30, 20))
-    plain = predict_logits(data, networks, manifest, mirror=False)
+    plain = predict_logits(data, networks.of(manifest), mirror=False)
     assert np.array_equal(plain, nnunet_logits(data, networks, plans, DATASET).numpy())
-    assert not np.array_equal(plain, predict_logits(data, networks, manifest))
+    assert not np.array_equal(plain, predict_logits(data, networks.of(manifest)))
 
 
 def test_the_data_is_not_changed_and_may_be_a_view():
@@ -56,16 +56,18 @@ def test_the_data_is_not_changed_and_may_be_a_view():
     data = noise((1, 40, 3, 30)).transpose(0, 2, 1, 3)
     data.flags.writeable = False
     networks = TinyNetworks(1, 3, 2)
-    assert np.array_equal(predict_logits(data, networks, manifest), predict_logits(data.copy(), networks, manifest))
+    assert np.array_equal(
+        predict_logits(data, networks.of(manifest)), predict_logits(data.copy(), networks.of(manifest))
+    )
 
 
 def test_mirrored_versions_of_a_tile_come_in_one_batch_and_tiles_in_several():
     _, manifest = manifest_with((16, 16), (0, 1))
     networks, data = TinyNetworks(1, 3, 2), noise((1, 1, 40, 40))
-    predict_logits(data, networks, manifest)
+    predict_logits(data, networks.of(manifest))
     assert networks.batches == [8] * 8
     networks.batches.clear()
-    predict_logits(data, networks, manifest, mirror=False)
+    predict_logits(data, networks.of(manifest), mirror=False)
     assert networks.batches == [8, 8]
 
 
@@ -83,7 +85,7 @@ def test_mirrored_versions_of_a_tile_come_in_one_batch_and_tiles_in_several():
     ],
 )
 def test_batches_are_bounded(patch, variants, expected):
-    assert batch_size(patch, variants) == expected
+    assert patches_at_once(patch, variants) == expected
 
 
 def test_tiles_are_cut_when_the_network_asks_for_them():
@@ -101,7 +103,7 @@ def test_tiles_are_cut_when_the_network_asks_for_them():
                 events.append("answer")
                 yield answer
 
-    predict_logits(noise((1, 1, 80, 80)), Lazy(1, 3, 2), manifest)
+    predict_logits(noise((1, 1, 80, 80)), Lazy(1, 3, 2).of(manifest))
     assert events == ["cut", "answer"] * (len(events) // 2)
     assert len(events) > 4
 
@@ -110,12 +112,12 @@ def test_progress_counts_all_tiles_of_all_folds():
     _, manifest = manifest_with((16, 16), (0,))
     calls = []
     predict_logits(
-        noise((1, 2, 24, 16)), TinyNetworks(1, 3, 2, folds=2), manifest, progress=lambda *now: calls.append(now)
+        noise((1, 2, 24, 16)), TinyNetworks(1, 3, 2, folds=2).of(manifest), progress=lambda *now: calls.append(now)
     )
     assert calls == [(done, 8) for done in range(1, 9)]
 
 
-def test_cancelling_stops_before_the_next_tile_and_closes_the_stream():
+def test_what_progress_raises_stops_before_the_next_tile_and_closes_the_stream():
     _, manifest = manifest_with((16, 16))
     closed, done = [], []
 
@@ -126,14 +128,16 @@ def test_cancelling_stops_before_the_next_tile_and_closes_the_stream():
             finally:
                 closed.append(True)
 
-    with pytest.raises(PredictionCancelled):
-        predict_logits(
-            noise((1, 9, 30, 30)),
-            Closing(1, 3, 2),
-            manifest,
-            progress=lambda number, total: done.append(number),
-            cancelled=lambda: len(done) == 5,
-        )
+    class Stopped(Exception):
+        pass
+
+    def count(number, total):
+        done.append(number)
+        if number == 5:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        predict_logits(noise((1, 9, 30, 30)), Closing(1, 3, 2).of(manifest), progress=count)
     assert done == [1, 2, 3, 4, 5]
     assert closed == [True]
 
@@ -150,14 +154,14 @@ def test_answers_that_are_not_finite_in_half_precision_are_an_error(value):
                 yield answer
 
     with pytest.raises(InputError, match="answers for this image are not finite"):
-        predict_logits(noise((1, 1, 16, 16)), Broken(1, 3, 2), manifest)
+        predict_logits(noise((1, 1, 16, 16)), Broken(1, 3, 2).of(manifest))
 
 
 @pytest.mark.parametrize("step", [0, -0.5, 1.5])
 def test_the_step_is_checked(step):
     _, manifest = manifest_with((16, 16))
     with pytest.raises(InputError, match=f"step is {step}; expected more than 0"):
-        predict_logits(noise((1, 1, 16, 16)), TinyNetworks(1, 3, 2), manifest, step=step)
+        predict_logits(noise((1, 1, 16, 16)), TinyNetworks(1, 3, 2).of(manifest), step=step)
 
 
 def test_a_network_that_answers_too_few_patches_is_noticed():
@@ -168,4 +172,4 @@ def test_a_network_that_answers_too_few_patches_is_noticed():
             yield next(super().stream(fold, patches))
 
     with pytest.raises(RuntimeError):
-        predict_logits(noise((1, 1, 80, 80)), Short(1, 3, 2), manifest)
+        predict_logits(noise((1, 1, 80, 80)), Short(1, 3, 2).of(manifest))

@@ -26,7 +26,7 @@ def small_network():
 
 
 def network_predictor(network, **options):
-    return BoxPredictor(TorchBackend(network, BoxModelSpec((32, 48), 1)), **options)
+    return BoxPredictor(TorchBackend(network, BoxModelSpec((32, 48), 1).to_manifest()), **options)
 
 
 def random_boxes(rng, shape, count):

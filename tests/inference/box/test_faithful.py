@@ -83,7 +83,7 @@ def test_tiles_are_merged_as_nnunets_sliding_window_does():
     network = build_box_unet("small", image_channels=1).eval()
     rng = np.random.default_rng(0)
     image = rng.normal(size=(70, 90)).astype(np.float32)
-    predictor = BoxPredictor(TorchBackend(network, BoxModelSpec((32, 48), 1))).set_image(image)
+    predictor = BoxPredictor(TorchBackend(network, BoxModelSpec((32, 48), 1).to_manifest())).set_image(image)
     found = predictor.predict([20, 10, 59, 49], "faithful").probabilities[0]
     stack = np.zeros((1, 2, 70, 90), np.float32)
     stack[0, 0] = (image - image.mean()) / image.std()
