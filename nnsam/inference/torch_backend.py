@@ -142,7 +142,7 @@ class TorchBackend:
         """Lets folds with the same frozen encoder compute each embedding once."""
         import torch
 
-        branches = [getattr(network, "sam", None) for network in self._networks]
+        branches: list[Any] = [getattr(network, "sam", None) for network in self._networks]
         if len(branches) < 2 or self.device.type != "cpu" or not _are_equal(branches):
             return
         cache = EmbeddingCache(lambda pictures: branches[0].embed(torch.from_numpy(pictures)).float().numpy())

@@ -7,13 +7,13 @@ import sys
 import numpy as np
 import pytest
 from helpers import bundles
+from helpers.fakes import probabilities_of
 from PIL import Image
 
 from nnsam.cli.main import main
 from nnsam.inference import BoxPredictor, TorchBackend
 from nnsam.inference.folders.segment import load_predictor
 from nnsam.io.reading import read_labels
-from nnsam.prompts.box_model import BoxModelSpec
 from nnsam.support import openvino as precision
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (60, 70, 3), np.uint8)
@@ -44,7 +44,7 @@ def test_masks_are_those_of_pytorch(model, segment, tmp_path, mode, capsys):
     captured = capsys.readouterr()
     (case,) = json.loads(captured.out)["cases"]
     manifest = json.loads((model[0] / "bundle.json").read_text())
-    reference = BoxPredictor(TorchBackend(model[1], BoxModelSpec.from_manifest(manifest)))
+    reference = BoxPredictor(TorchBackend(model[1], manifest))
     expected = reference.set_image(IMAGE).predict(BOXES, mode)
     np.testing.assert_array_equal(read_labels(tmp_path / "o.png").pixels, expected.label_map())
     np.testing.assert_allclose(case["scores"], expected.scores, atol=1e-4)
@@ -87,7 +87,7 @@ def test_options_that_do_not_fit_are_one_sentence(segment, tmp_path, words, mess
 def test_folds_are_averaged_unless_one_is_chosen(model):
     patches = np.random.default_rng(0).normal(size=(1, 4, 32, 48)).astype(np.float32)
     results = [
-        load_predictor(model[0], folds=folds, precision="f32", device="cpu")[0].backend(patches)
+        probabilities_of(load_predictor(model[0], folds=folds, precision="f32", device="cpu")[0].backend, patches)
         for folds in (None, ["0"], ["1"])
     ]
     np.testing.assert_allclose(results[0], (results[1] + results[2]) / 2, atol=1e-6)
@@ -107,6 +107,7 @@ def test_damaged_and_unsuitable_bundles_are_one_sentence(segment, tmp_path, caps
 
 def test_model_folders_have_no_int8(segment, tmp_path, capsys):
     (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "plans.json").write_text("{}")
     assert segment("--precision", "int8", folder=tmp_path / "folder") == 1
     assert "export it first with `nnsam export`" in capsys.readouterr().err
 

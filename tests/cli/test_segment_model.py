@@ -4,14 +4,14 @@ import json
 
 import numpy as np
 import pytest
-import torch
+from helpers.fakes import box_plans, write_model
+from helpers.model_folders import edit
 from PIL import Image
 
 from nnsam.cli.main import main
 from nnsam.inference.folders.segment import load_predictor, plan_tasks, segment_files
 from nnsam.io.finding import InputFile
 from nnsam.io.reading import read_labels
-from nnsam.networks.box_unet import box_architecture, build_box_unet
 from nnsam.prompts.box_files import open_box_source
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
@@ -20,18 +20,8 @@ IMAGE = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    architecture = box_architecture("small")
-    settings = {"patch_size": [32, 48], "spacing": [1.0, 1.0], "architecture": architecture}
-    settings["nnsam_box"] = {"model": "small", "prompt": "ellipse"}
-    plans = {"plans_name": "nnSAMBoxPlans", "original_median_shape_after_transp": [1, 40, 50]}
-    (folder / "plans.json").write_text(json.dumps({**plans, "configurations": {"2d": settings}}))
-    (folder / "dataset.json").write_text(json.dumps({"channel_names": {"0": "R", "1": "G", "2": "B"}}))
-    torch.manual_seed(0)
-    weights = build_box_unet("small", prompt="ellipse").state_dict()
-    for fold, trainer in (("fold_0", "nnSAMBoxTrainer"), ("fold_1", "nnSAMTrainer")):
-        (folder / fold).mkdir()
-        content = {"network_weights": weights, "trainer_name": trainer, "init_args": {"configuration": "2d"}}
-        torch.save(content, folder / fold / "checkpoint_final.pth")
+    write_model(folder, ("0", "1"), channels=3, trainer="nnSAMBoxTrainer", plans=box_plans(prompt="ellipse"))
+    edit(folder / "fold_1" / "checkpoint_final.pth", trainer_name="nnSAMTrainer")
     return folder
 
 

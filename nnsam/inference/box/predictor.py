@@ -44,6 +44,7 @@ class BoxPredictor:
 
     Attributes:
         backend: see above.
+        batch_size: see above.
         propagation: see above.
         spec: what has to be known of the model.
         precision: what it is computed in.
@@ -62,6 +63,7 @@ class BoxPredictor:
     ) -> None:
         self._network = BoxNetwork(backend, batch_size)
         self.backend = backend
+        self.batch_size = batch_size
         self.spec = self._network.spec
         self.precision: str = backend.precision
         self.folds: tuple[str, ...] = tuple(backend.folds)

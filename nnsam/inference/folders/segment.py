@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nnsam.errors import InputError, NnsamError
 from nnsam.inference.box.predictor import BoxPredictor
@@ -227,7 +228,7 @@ def segment_case(predictor: BoxPredictor, task: SegmentTask, boxes: BoxSource, m
     predictor.set_image(image.pixels, spacing=image.spacing, dimensions=image.dimensions)
     prediction = predictor.predict_inside(prompts.boxes, mode=mode)
     objects = prediction.label_map()
-    labels = np.array([0, *prompts.labels], dtype=label_dtype(prompts.labels))[objects]
+    labels: NDArray[Any] = np.array([0, *prompts.labels], dtype=label_dtype(prompts.labels))[objects]
     write_labels(task.output, image.with_pixels(labels))
     if task.overlay is not None:
         write_png(task.overlay, draw_segmentation(image.pixels, labels, prompts.boxes))
