@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError
-from nnsam.exporting.calibration_boxes import box_image_cases, choose_boxes, object_boxes, random_box, zoomed_patch
+from nnsam.exporting.calibration_boxes import box_image_cases, choose_boxes, object_boxes, random_box
 from nnsam.inference.box.image import Normalization, Plane
+from nnsam.inference.box.zoom import zoomed_patch
 from nnsam.io.image import decoding
 from nnsam.prompts.box_model import BoxModelSpec
 from nnsam.prompts.encoding import encode_box

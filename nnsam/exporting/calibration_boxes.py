@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsam.inference.box.image import Plane, PreparedImage
-from nnsam.inference.box.prediction import Request
-from nnsam.inference.box.zoom import zoom_probabilities
+from nnsam.inference.box.image import PreparedImage
+from nnsam.inference.box.zoom import zoomed_patch
 from nnsam.io.finding import InputFile, find_images
 from nnsam.io.image import Image
 from nnsam.io.npz import load_arrays
@@ -21,13 +20,6 @@ from nnsam.prompts.sampling import MIN_PIXELS, BoxJitter, components
 # Sides of random boxes, as shares of the picture's sides.
 _SHARES = (0.1, 0.8)
 _JITTER = BoxJitter()
-
-
-def zoomed_patch(plane: Plane, box: NDArray[np.int64], spec: BoxModelSpec) -> NDArray[np.float32]:
-    """Returns the network's input for one box, (1, C + P, h, w)."""
-    recorder = _Recorder(spec)
-    list(zoom_probabilities(recorder, [Request(plane, box)], batch_size=1))
-    return recorder.seen[0]
 
 
 def choose_boxes(
@@ -75,17 +67,6 @@ def object_boxes(labels: NDArray[np.integer]) -> NDArray[np.int64]:
             if size >= MIN_PIXELS:
                 boxes.append([rows.start, columns.start, rows.stop, columns.stop])
     return np.array(boxes, dtype=np.int64).reshape(-1, 4)
-
-
-class _Recorder:
-    """A backend that keeps what it is given."""
-
-    def __init__(self, spec: BoxModelSpec):
-        self.spec, self.passes, self.seen = spec, 0, []  # type: BoxModelSpec, int, list[NDArray[np.float32]]
-
-    def __call__(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        self.seen.append(patches.copy())
-        return np.zeros((len(patches), *patches.shape[2:]), dtype=np.float32)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nnsam.geometry.boxes import resize as resize_boxes
 from nnsam.geometry.boxes import shift
-from nnsam.inference.box.image import resize
+from nnsam.inference.box.image import Plane, resize
 from nnsam.inference.box.network import BoxNetwork
 from nnsam.inference.box.prediction import Request
 from nnsam.prompts.box_model import BoxModelSpec
@@ -25,6 +25,11 @@ def zoom_probabilities(network: BoxNetwork, requests: Sequence[Request]) -> Iter
     probabilities = network(view.patch() for view in views)
     for view, probability in zip(views, probabilities, strict=True):
         yield view.back(probability)
+
+
+def zoomed_patch(plane: Plane, box: NDArray[np.int64], spec: BoxModelSpec) -> NDArray[np.float32]:
+    """Returns what the network sees of one box, (1, C + P, h, w)."""
+    return _View(Request(plane, box), spec).patch()[None]
 
 
 class _View:
