@@ -19,7 +19,7 @@ SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
-class Conversion:
+class NpzConversion:
     """What a conversion wrote.
 
     Attributes:
@@ -51,7 +51,7 @@ def convert_npz_dataset(
     label_names: Mapping[int, str] | None = None,
     channel_name: str = "image",
     progress: Callable[[list[tuple[str, Path]]], Iterable[tuple[str, Path]]] = iter,
-) -> Conversion:
+) -> NpzConversion:
     """Writes a raw nnU-Net data set; it appears complete or not at all.
 
     8-bit pictures without spacing become PNG (colour: one RGB file). All else becomes NIfTI with its own numeric type
@@ -90,7 +90,7 @@ def convert_npz_dataset(
         if counts["val"]:
             fold = {split: [path.stem for found, path in files if found == split] for split in ("train", "val")}
             (draft / "splits_final.json").write_text(json.dumps([fold], indent=2) + "\n", encoding="utf-8")
-    return Conversion({split: count for split, count in counts.items() if count}, labels, survey.file_ending)
+    return NpzConversion({split: count for split, count in counts.items() if count}, labels, survey.file_ending)
 
 
 def find_npz_files(source: Path, splits: Sequence[str] | None) -> list[tuple[str, Path]]:

@@ -138,7 +138,7 @@ class PromptConversion:
 
 
 @dataclass(frozen=True)
-class _Source:
+class _NpzFile:
     """One npz file and what it is called in the data set."""
 
     set_name: str
@@ -161,7 +161,7 @@ def convert_prompt_dataset(
     name: str | None = None,
     splits: Sequence[str] = ("train",),
     patient_pattern: str | None = None,
-    progress: Callable[[list[_Source]], Iterable[_Source]] = iter,
+    progress: Callable[[list[_NpzFile]], Iterable[_NpzFile]] = iter,
 ) -> PromptConversion:
     """Writes one raw nnU-Net data set of pictures with objects; it appears complete or not at all.
 
@@ -193,7 +193,7 @@ def convert_prompt_dataset(
     files = _find_files(sources, splits)
     patient_of = _patients(files, patient_pattern)
     classes = _highest_class(files)
-    pictures: dict[str, _Source] = {}
+    pictures: dict[str, _NpzFile] = {}
     colours = tests = 0
     with atomic_folder(destination) as draft:
         for source in progress(files):
@@ -225,14 +225,14 @@ def _safe(text: str) -> str:
     return re.sub(r"__+", "_", re.sub(r"[^A-Za-z0-9_-]+", "-", text))
 
 
-def _find_files(folders: Sequence[str | Path], splits: Sequence[str]) -> list[_Source]:
-    files: list[_Source] = []
+def _find_files(folders: Sequence[str | Path], splits: Sequence[str]) -> list[_NpzFile]:
+    files: list[_NpzFile] = []
     for folder in map(Path, folders):
         set_name = folder.absolute().name
         if set_name.endswith("_PREDICTED"):
             raise InputError(f"The labels of {folder} are predictions of a model, not annotations; leave it out.")
         present = [split for split in splits if (folder / split).is_dir()] if folder.is_dir() else splits
-        files += [_Source(set_name, split, path) for split, path in find_npz_files(folder, present or splits)]
+        files += [_NpzFile(set_name, split, path) for split, path in find_npz_files(folder, present or splits)]
     seen: dict[tuple[str, str], Path] = {}
     for file in files:
         key = (file.part, file.identifier.casefold())
@@ -244,7 +244,7 @@ def _find_files(folders: Sequence[str | Path], splits: Sequence[str]) -> list[_S
     return files
 
 
-def _patients(files: list[_Source], pattern: str | None) -> dict[tuple[str, str], str]:
+def _patients(files: list[_NpzFile], pattern: str | None) -> dict[tuple[str, str], str]:
     cases: dict[str, list[str]] = {}
     for file in files:
         if file.part == "Tr":
@@ -252,7 +252,7 @@ def _patients(files: list[_Source], pattern: str | None) -> dict[tuple[str, str]
     return patient_ids(cases, pattern)
 
 
-def _read(source: _Source) -> NpzCase:
+def _read(source: _NpzFile) -> NpzCase:
     try:
         return read_npz_case(source.path, with_instances=True)
     except InputError as error:
@@ -261,13 +261,13 @@ def _read(source: _Source) -> NpzCase:
         raise
 
 
-def _highest_class(files: list[_Source]) -> int:
+def _highest_class(files: list[_NpzFile]) -> int:
     """The highest class over the cases without instances; reads all cases, so that bad ones are found first."""
     cases = (_read(source) for source in files)
     return max((int(case.labels.max()) for case in cases if case.instances is None), default=0)
 
 
-def _pictures(source: _Source, classes: int) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
+def _pictures(source: _NpzFile, classes: int) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
     """(identifier, (H, W, 3), (H, W)) of a case's picture, or of each slice; only those with objects."""
     case = _read(source)
     objects = case.labels if case.instances is None else case.instances
@@ -285,7 +285,7 @@ def _pictures(source: _Source, classes: int) -> Iterator[tuple[str, NDArray[np.u
             yield source.identifier + suffix, to_rgb(picture, case.image.channels == 3), labels
 
 
-def _write_folds(folder: Path, pictures: dict[str, _Source], patients: dict[str, str]) -> int:
+def _write_folds(folder: Path, pictures: dict[str, _NpzFile], patients: dict[str, str]) -> int:
     """Writes splits_final.json where patients can be divided; returns the number of folds."""
     validation = {identifier for identifier, source in pictures.items() if source.split == "val"}
     folds = fixed_fold(patients, validation)

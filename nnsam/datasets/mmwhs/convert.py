@@ -16,7 +16,7 @@ import numpy as np
 from nnsam.datasets.mmwhs import cfdnet
 from nnsam.datasets.mmwhs.files import Pair, SourceFile, class_labels, open_source, pair_files
 from nnsam.datasets.mmwhs.slices import PLANES, SliceRule, orient, read_pair, take_slices
-from nnsam.datasets.mmwhs.writer import Conversion, Writer
+from nnsam.datasets.mmwhs.writer import MMWHSConversion, Writer
 from nnsam.errors import InputError
 from nnsam.nnunet.raw_dataset import check_dataset_folder_name
 from nnsam.support.files import atomic_folder
@@ -53,7 +53,7 @@ def convert_mmwhs(
     *,
     name: str | None = None,
     progress: Callable[[list[Pair]], Iterable[Pair]] = iter,
-) -> Conversion:
+) -> MMWHSConversion:
     """Writes a raw nnU-Net data set with patients.json (case -> patient); it appears complete or not at all.
 
     One volume is in memory at a time. Cases are called ct_1001_z045: modality, patient, slice along the oriented

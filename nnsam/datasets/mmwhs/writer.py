@@ -19,7 +19,7 @@ _ENDING = ".nii.gz"
 
 
 @dataclass(frozen=True)
-class Conversion:
+class MMWHSConversion:
     """What was written.
 
     Attributes:
@@ -94,7 +94,7 @@ class Writer:
         if labels is not None:
             write_labels(self._folder / f"labels{part}" / f"{case}{_ENDING}", image.with_pixels(labels))
 
-    def finish(self, name: str, rule: str) -> Conversion:
+    def finish(self, name: str, rule: str) -> MMWHSConversion:
         """Writes dataset.json and patients.json.
 
         Args:
@@ -124,7 +124,7 @@ class Writer:
         text = json.dumps(dict(sorted(self._patients.items())), indent=2)
         (self._folder / "patients.json").write_text(text + "\n", encoding="utf-8")
         cases = {part: count for part, count in self._counts.items() if count}
-        return Conversion(cases, len(set(self._patients.values())), labels, rule, tuple(self._notes))
+        return MMWHSConversion(cases, len(set(self._patients.values())), labels, rule, tuple(self._notes))
 
     def _register(self, case: str, patient: str, labels: NDArray[np.uint8] | None, test: bool) -> str:
         if case in self._patients:

@@ -17,6 +17,7 @@ from nnsam.fewshot.runs.state import RunKey
 from nnsam.fewshot.study.layout import dataset_name, raw_folder, test_folder
 from nnsam.io.finding import image_name
 from nnsam.io.overlay import COLORS, overlay
+from nnsam.io.reading import read_image, read_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -306,8 +307,6 @@ def _plane(reference: NDArray[np.integer]) -> int | tuple[()]:
 
 
 def _read_case(results: Results, case: str) -> tuple[NDArray, NDArray[np.integer]]:
-    from nnsam.io.reading import read_image
-
     protocol = results.protocol
     if results.part == "test":
         folder, part = test_folder(results.folder), "Ts"
@@ -320,8 +319,6 @@ def _read_case(results: Results, case: str) -> tuple[NDArray, NDArray[np.integer
 
 
 def _read_labels(path: Path, shape: tuple[int, ...] | None) -> NDArray[np.integer]:
-    from nnsam.io.reading import read_labels
-
     if not path.is_file():
         raise InputError(f"{path} is missing, which the pictures need; restore it, or leave them out by --overlays 0")
     labels = read_labels(path).pixels
