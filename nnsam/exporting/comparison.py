@@ -236,8 +236,7 @@ Run = Callable[[NDArray[np.float32], NDArray[np.float32] | None], NDArray[np.flo
 
 # Patches that PyTorch computes too, by the dimensions of a patch; it is the slowest of all.
 PYTORCH_PATCHES: Mapping[int, int] = {2: 8, 3: 4}
-# Further turns for timing end after so many seconds; the first turn of each is warming up.
-TIMING_SECONDS = 2.0
+# The first turn of each network is warming up.
 TURNS = 7
 
 
@@ -271,35 +270,6 @@ class NetworkFiles:
     fused: bool = False
 
 
-def float_precisions() -> tuple[str, ...]:
-    """Returns the floating-point precisions that this CPU computes in hardware: f32 and, on some, bf16."""
-    return tuple(name for name in ("f32", "bf16") if name in cpu_precisions())
-
-
-def openvino_run(files: NetworkFiles, precision: str) -> Run:
-    """Opens files; returns a function of patch and picture that gives logits.
-
-    Args:
-        files: the networks.
-        precision: "f32", "bf16" or, of int8 files, "int8".
-    """
-    engine = Engine(precision)  # the runtime's: what is compared and timed is what will be used
-    unet = engine.compile(files.unet)
-    encoder = engine.compile(files.encoder) if files.encoder is not None and not files.fused else None
-
-    def run(patch: NDArray[np.float32], picture: NDArray[np.float32] | None) -> NDArray[np.float32]:
-        inputs = [patch]
-        if files.fused:
-            assert picture is not None
-            inputs.append(picture)
-        elif encoder is not None:
-            assert picture is not None
-            inputs.append(encoder(picture))
-        return unet(*inputs)
-
-    return run
-
-
 def pictures_of(network: nn.Module, patches: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32] | None]:
     """Returns what the SAM branch's encoder sees of each patch; None without a branch."""
     branch = sam_branch(network)
@@ -309,49 +279,89 @@ def pictures_of(network: nn.Module, patches: Sequence[NDArray[np.float32]]) -> l
         return [branch.prepare.picture(sam_input(network, torch.from_numpy(patch))).numpy() for patch in patches]
 
 
-def measure(
-    network: nn.Module, runs: Mapping[str, Run], patches: Sequence[NDArray[np.float32]], has_regions: bool
-) -> Measured:
-    """Compares and times one fold.
-
-    Args:
-        network: the fold's network in PyTorch.
-        runs: by precision; "f32" is the reference of the masks.
-        patches: (1, C, *patch) each, or with prompts.
-        has_regions: the outputs are regions.
-    """
-    result = Measured(
-        {name: LogitDifference() for name in runs},
-        {name: MaskAgreement(has_regions) for name in runs if name != "f32"},
-    )
-    clock = _Clock()
-    with_pytorch = set(_spread(len(patches), PYTORCH_PATCHES[patches[0].ndim - 2]))
-    for index, patch in enumerate(patches):
-        picture = pictures_of(network, [patch])[0]
-        reference = clock("f32", lambda: runs["f32"](patch, picture))  # noqa: B023 - called at once
-        if index in with_pytorch:
-            result.differences["f32"].add(clock("pytorch", lambda: pytorch_logits(network, patch)), reference)  # noqa: B023
-        for name, agreement in result.agreements.items():
-            found = clock(name, lambda: runs[name](patch, picture))  # noqa: B023
-            agreement.add(reference, found)
-            result.differences[name].add(reference, found)
-    calls: dict[str, Callable] = {name: lambda run=run: run(patch, picture) for name, run in runs.items()}
-    clock.turns({**calls, "pytorch": lambda: pytorch_logits(network, patch)})
-    result.seconds = clock.best
-    return result
-
-
 def pytorch_logits(network: nn.Module, patch: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns the trained network's logits in float32."""
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
         return network(torch.from_numpy(patch)).numpy()
 
 
-def best_seconds(calls: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
-    """Times calls turn by turn; returns the best time of each."""
-    clock = _Clock()
-    clock.turns(calls)
-    return clock.best
+def float_precisions() -> tuple[str, ...]:
+    """Returns the floating-point precisions that this CPU computes in hardware: f32 and, on some, bf16."""
+    return tuple(name for name in ("f32", "bf16") if name in cpu_precisions())
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """Runs, compares and times exported networks.
+
+    Attributes:
+        precisions: floating-point precisions to measure; "f32" is among them.
+        seconds: turns for timing end after so many seconds.
+    """
+
+    precisions: tuple[str, ...] = field(default_factory=float_precisions)
+    seconds: float = 2.0
+
+    def open(self, files: NetworkFiles, precision: str) -> Run:
+        """Opens files; returns a function of patch and picture that gives logits.
+
+        Args:
+            files: the networks.
+            precision: "f32", "bf16" or, of int8 files, "int8".
+        """
+        engine = Engine(precision)  # the runtime's: what is compared and timed is what will be used
+        unet = engine.compile(files.unet)
+        encoder = engine.compile(files.encoder) if files.encoder is not None and not files.fused else None
+
+        def run(patch: NDArray[np.float32], picture: NDArray[np.float32] | None) -> NDArray[np.float32]:
+            inputs = [patch]
+            if files.fused:
+                assert picture is not None
+                inputs.append(picture)
+            elif encoder is not None:
+                assert picture is not None
+                inputs.append(encoder(picture))
+            return unet(*inputs)
+
+        return run
+
+    def best_seconds(self, calls: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
+        """Times calls turn by turn; returns the best time of each."""
+        clock = _Clock()
+        clock.turns(calls, self.seconds)
+        return clock.best
+
+    def measure(
+        self, network: nn.Module, runs: Mapping[str, Run], patches: Sequence[NDArray[np.float32]], has_regions: bool
+    ) -> Measured:
+        """Compares and times one fold.
+
+        Args:
+            network: the fold's network in PyTorch.
+            runs: by precision; "f32" is the reference of the masks.
+            patches: (1, C, *patch) each, or with prompts.
+            has_regions: the outputs are regions.
+        """
+        result = Measured(
+            {name: LogitDifference() for name in runs},
+            {name: MaskAgreement(has_regions) for name in runs if name != "f32"},
+        )
+        clock = _Clock()
+        with_pytorch = set(_spread(len(patches), PYTORCH_PATCHES[patches[0].ndim - 2]))
+        for index, patch in enumerate(patches):
+            picture = pictures_of(network, [patch])[0]
+            reference = clock("f32", lambda: runs["f32"](patch, picture))  # noqa: B023 - called at once
+            if index in with_pytorch:
+                trained = clock("pytorch", lambda: pytorch_logits(network, patch))  # noqa: B023
+                result.differences["f32"].add(trained, reference)
+            for name, agreement in result.agreements.items():
+                found = clock(name, lambda: runs[name](patch, picture))  # noqa: B023
+                agreement.add(reference, found)
+                result.differences[name].add(reference, found)
+        calls: dict[str, Callable] = {name: lambda run=run: run(patch, picture) for name, run in runs.items()}
+        clock.turns({**calls, "pytorch": lambda: pytorch_logits(network, patch)}, self.seconds)
+        result.seconds = clock.best
+        return result
 
 
 class _Clock:
@@ -369,9 +379,9 @@ class _Clock:
         self.best[name] = seconds if self._calls[name] <= 2 else min(self.best[name], seconds)
         return result
 
-    def turns(self, calls: Mapping[str, Callable[[], Any]]) -> None:
-        """Calls everything again and again, in turns."""
-        end = time.perf_counter() + TIMING_SECONDS
+    def turns(self, calls: Mapping[str, Callable[[], Any]], seconds: float) -> None:
+        """Calls everything again and again, in turns, at most for so many seconds after the first turn's start."""
+        end = time.perf_counter() + seconds
         for turn in range(TURNS):
             if turn and time.perf_counter() > end:
                 return

@@ -11,11 +11,10 @@ from nnsam.exporting.comparison import (
     LogitDifference,
     Measured,
     NetworkFiles,
-    best_seconds,
+    Run,
+    Workbench,
     choose,
     fused_is_faster,
-    measure,
-    openvino_run,
     pictures_of,
     pytorch_logits,
     worst,
@@ -35,7 +34,7 @@ class BundleDraft:
         model: what is exported.
         description: of it, see :func:`nnsam.nnunet.description.describe`.
         patches: to compare precisions on.
-        precisions: floating-point precisions to measure; "f32" is among them.
+        workbench: runs and times the networks.
         int8: makes int8 networks, too; None: without.
         onnx: write ONNX files, too.
         tell: gets a sentence when a step begins.
@@ -47,7 +46,7 @@ class BundleDraft:
         model: TrainedModel,
         description: dict[str, Any],
         patches: CalibrationSet,
-        precisions: tuple[str, ...],
+        workbench: Workbench,
         int8: Int8Networks | None,
         onnx: bool,
         tell: Tell,
@@ -55,7 +54,7 @@ class BundleDraft:
         self.folder = folder
         self.model = model
         self.patches = patches
-        self.precisions = precisions
+        self.workbench = workbench
         self.int8 = int8
         self.tell = tell
         self._writer = NetworkWriter(model, folder, onnx)
@@ -63,6 +62,7 @@ class BundleDraft:
         self._network: dict[str, Any] = {}
         self._measured: list[Measured] = []
         self._folds: list[dict[str, Any]] = []
+        self._opened: dict[tuple[NetworkFiles, str], Run] = {}
 
     def add_fold(self, fold: str, network: nn.Module) -> None:
         """Writes the networks of a fold.
@@ -75,11 +75,12 @@ class BundleDraft:
         files = self._writer.write(fold, network)
         fused = self._fused(fold, network, files)
         self.tell(f"fold {fold}: comparing with PyTorch")
-        runs = {name: openvino_run(fused or files, name) for name in self.precisions}
+        runs = {name: self._open(fused or files, name) for name in self.workbench.precisions}
         int8 = self.int8.write(files, network) if self.int8 else None
         if int8:
-            runs["int8"] = openvino_run(int8, "int8")
-        measured = measure(network, runs, self.patches.patches, self.model.has_regions)
+            runs["int8"] = self._open(int8, "int8")
+        measured = self.workbench.measure(network, runs, self.patches.patches, self.model.has_regions)
+        self._opened.clear()
         measured.differences["f32"].check(f"fold {fold}")
         self._measured.append(measured)
         self._folds.append(
@@ -99,7 +100,7 @@ class BundleDraft:
             wanted: see :func:`nnsam.exporting.comparison.choose`.
             note: what else there is to say about the choice.
         """
-        names = [*self.precisions, "int8"] if self.int8 else self.precisions
+        names = [*self.workbench.precisions, "int8"] if self.int8 else self.workbench.precisions
         candidates = {name: self._candidate(name) for name in names}
         choice = choose(wanted, candidates, note)
         encoder = self._writer.encoder
@@ -117,6 +118,12 @@ class BundleDraft:
         (self.folder / README).write_text(readme_text(manifest), encoding="utf-8")
         write_manifest(self.folder, manifest)
 
+    def _open(self, files: NetworkFiles, precision: str) -> Run:
+        """Opens a fold's networks once: compiling an image encoder takes seconds."""
+        if (files, precision) not in self._opened:
+            self._opened[files, precision] = self.workbench.open(files, precision)
+        return self._opened[files, precision]
+
     def _drop_int8(self, entries: list[dict[str, Any]]) -> None:
         for entry in entries:
             if entry["int8"]:
@@ -130,13 +137,13 @@ class BundleDraft:
         fused = self._writer.write_fused(fold, network)
         patch = self.patches.patches[0]
         picture = pictures_of(network, [patch])[0]
-        two, one = (openvino_run(which, self.precisions[-1]) for which in (files, fused))
-        seconds = best_seconds({"two": lambda: two(patch, picture), "one": lambda: one(patch, picture)})
+        two, one = (self._open(which, self.workbench.precisions[-1]) for which in (files, fused))
+        seconds = self.workbench.best_seconds({"two": lambda: two(patch, picture), "one": lambda: one(patch, picture)})
         if not fused_is_faster(seconds["two"], seconds["one"]):
             _remove(fused.unet)
             return None
         difference = LogitDifference()
-        difference.add(pytorch_logits(network, patch), openvino_run(files, "f32")(patch, picture))
+        difference.add(pytorch_logits(network, patch), self._open(files, "f32")(patch, picture))
         difference.check(f"fold {fold}, as two networks")
         return fused
 

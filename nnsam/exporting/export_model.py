@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nnsam.errors import InputError, SetupError
 from nnsam.exporting.calibration import CalibrationModel, CalibrationSet, calibration_patches
-from nnsam.exporting.comparison import float_precisions
+from nnsam.exporting.comparison import Workbench
 from nnsam.exporting.draft import BundleDraft
 from nnsam.exporting.int8 import Int8Networks, Tell, int8_is_wanted
 from nnsam.exporting.network_files import check_onnx
@@ -79,6 +79,7 @@ def export_model(
     onnx: bool = False,
     overwrite: bool = False,
     tell: Tell = lambda sentence: None,
+    workbench: Workbench | None = None,
 ) -> Bundle:
     """Exports a trained model; nothing is left behind unless it is complete and equal to the trained one.
 
@@ -94,14 +95,15 @@ def export_model(
         onnx: write ONNX files, too.
         overwrite: replace an older bundle.
         tell: gets a sentence when a step begins.
+        workbench: runs and times the networks; None: on this CPU, in every precision that it computes in hardware.
 
     Raises:
         InputError: the model, the images or `output` do not fit, the disk is full, or the exported network is not
             within the tolerance of PyTorch, see :mod:`nnsam.exporting.comparison`.
         SetupError: a package is missing, or the CPU lacks the precision.
     """
-    precisions = float_precisions()
-    if precision == "bf16" and "bf16" not in precisions:
+    workbench = workbench or Workbench()
+    if precision == "bf16" and "bf16" not in workbench.precisions:
         raise SetupError("this CPU has no bfloat16 arithmetic, so it cannot be measured; use --precision auto or f32")
     if calibration is not None and calibration < MIN_PATCHES:
         raise InputError(f"{calibration} calibration patches are too few; give at least {MIN_PATCHES}")
@@ -118,7 +120,7 @@ def export_model(
                     tell(sentence)
             with_int8, note = int8_is_wanted(precision, patches, images is not None)
             int8 = Int8Networks(patches, model.has_regions, tell) if with_int8 else None
-            draft = BundleDraft(draft_folder, model, description, patches, precisions, int8, onnx, tell)
+            draft = BundleDraft(draft_folder, model, description, patches, workbench, int8, onnx, tell)
             for fold, network in model.networks():
                 draft.add_fold(fold, network)
             draft.finish(precision, note)

@@ -198,18 +198,17 @@ def test_the_box_network_is_compared_with_pytorch(tiny, monkeypatch):
     assert compare_box_network(tiny, ["f32"], 1, 1, with_pytorch=False) == []
 
 
-def test_networks_of_any_prompt_are_compared(tmp_path, monkeypatch):
+def test_networks_of_any_prompt_are_compared(tmp_path):
     from helpers.fakes import box_plans
     from helpers.model_folders import write_model_folder
 
-    from nnsam.exporting import comparison as measurement
+    from nnsam.exporting.comparison import Workbench
     from nnsam.exporting.export_model import export_model
 
-    monkeypatch.setattr(measurement, "TIMING_SECONDS", 0.0)
     folder = write_model_folder(
         tmp_path / "model", trainer="nnSAMBoxTrainer", plans=box_plans(prompt="ellipse"), channels=3
     )
-    bundle = export_model(folder, tmp_path / "bundle", calibration=4)
+    bundle = export_model(folder, tmp_path / "bundle", calibration=4, workbench=Workbench(seconds=0))
     assert bundle.manifest["box"]["prompt"] == "ellipse"
     # Nothing to compare with, but the network took its five channels.
     assert compare_box_network(bundle, ["f32"], 1, 1, with_pytorch=False) == []

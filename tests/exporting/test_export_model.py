@@ -1,6 +1,7 @@
 import copy
 import errno
 import json
+import sys
 
 import numpy as np
 import openvino
@@ -11,19 +12,43 @@ from helpers.model_folders import REGIONS, edit, write_model_folder
 from helpers.plans import RESENC, make_plans
 
 from nnsam.errors import InputError, SetupError
-from nnsam.exporting import comparison as measurement
-from nnsam.exporting import draft
-from nnsam.exporting import export_model as module
+from nnsam.exporting.comparison import Workbench
 from nnsam.exporting.conversion import sam_input
-from nnsam.exporting.export_model import export_model
+from nnsam.exporting.export_model import export_model as complete_export
 from nnsam.inference.bundle import Bundle
 from nnsam.nnunet.model_folder import load_trained_model
 
+QUICK = Workbench(seconds=0)
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(measurement, "TIMING_SECONDS", 0.0)
-    monkeypatch.setattr(module, "PATCHES", {2: 4, 3: 4})
+
+def export_model(folder, output, *, calibration=4, workbench=QUICK, **options):
+    """Exports with few patches and hardly any timing."""
+    return complete_export(folder, output, calibration=calibration, workbench=workbench, **options)
+
+
+class Wrong(Workbench):
+    """Adds an error to every logit."""
+
+    error: float
+
+    def open(self, files, precision):
+        right = super().open(files, precision)
+        return lambda patch, picture: right(patch, picture) + np.float32(self.error)
+
+
+def off_by(error):
+    return type("OffBy", (Wrong,), {"error": error})(seconds=0)
+
+
+def at_the_end(error):
+    """Raises an error where the networks are written and the description is not."""
+
+    class Failing(Workbench):
+        def measure(self, *arguments):
+            super().measure(*arguments)
+            raise error
+
+    return Failing(seconds=0)
 
 
 class Compiled:
@@ -108,56 +133,35 @@ def test_one_fold_of_several_and_fold_all(tmp_path):
     assert export_model(folder, tmp_path / "c", folds=[1]).manifest["model"]["folds"] == ["1"]
 
 
-def test_wrong_networks_are_not_exported(tmp_path, monkeypatch):
+def test_wrong_networks_are_not_exported(tmp_path):
     folder = write_model_folder(tmp_path / "model")
-
-    def off_by(error):
-        def run(files, precision):
-            right = measurement.openvino_run(files, precision)
-            return lambda patch, picture: right(patch, picture) + np.float32(error)
-
-        return run
-
-    monkeypatch.setattr(draft, "openvino_run", off_by(0.002))
     with pytest.raises(
         InputError, match=r"fold 0: OpenVINO's logits .* differ from PyTorch's by up to 0\.002.*nothing"
     ):
-        export_model(folder, tmp_path / "bundle")
-    monkeypatch.setattr(draft, "openvino_run", off_by(np.nan))
+        export_model(folder, tmp_path / "bundle", workbench=off_by(0.002))
     with pytest.raises(InputError, match="by up to inf"):
-        export_model(folder, tmp_path / "bundle")
+        export_model(folder, tmp_path / "bundle", workbench=off_by(np.nan))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
-    monkeypatch.setattr(draft, "openvino_run", off_by(0.0005))
-    assert export_model(folder, tmp_path / "bundle").manifest["parity"]["max_difference"] > 4e-4
+    bundle = export_model(folder, tmp_path / "bundle", workbench=off_by(0.0005))
+    assert bundle.manifest["parity"]["max_difference"] > 4e-4
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), OSError("iostream error")])
-def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, error):
+def test_a_full_disk_leaves_nothing(tmp_path, error):
     folder = write_model_folder(tmp_path / "model")
-
-    def fail(manifest):
-        raise error
-
-    monkeypatch.setattr(draft, "readme_text", fail)
     with pytest.raises(InputError, match="the disk"):
-        export_model(folder, tmp_path / "bundle")
+        export_model(folder, tmp_path / "bundle", workbench=at_the_end(error))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_an_interrupted_export_leaves_nothing_and_keeps_the_old_bundle(tmp_path, monkeypatch):
+def test_an_interrupted_export_leaves_nothing_and_keeps_the_old_bundle(tmp_path):
     folder = write_model_folder(tmp_path / "model")
     old = export_model(folder, tmp_path / "bundle")
     with pytest.raises(InputError, match="--overwrite"):
         export_model(folder, tmp_path / "bundle")
-
-    def interrupt(manifest):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(draft, "readme_text", interrupt)
-        for output in ("bundle", "new"):
-            with pytest.raises(KeyboardInterrupt):
-                export_model(folder, tmp_path / output, overwrite=True)
+    for output in ("bundle", "new"):
+        with pytest.raises(KeyboardInterrupt):
+            export_model(folder, tmp_path / output, overwrite=True, workbench=at_the_end(KeyboardInterrupt()))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "model"]
     assert Bundle.open(tmp_path / "bundle").digest == old.digest
     new = export_model(folder, tmp_path / "bundle", overwrite=True, precision="f32")
@@ -193,26 +197,24 @@ def test_folds_with_other_encoders_are_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_fused_network_is_kept_where_it_is_faster(tmp_path, monkeypatch):
+def test_a_fused_network_is_kept_where_it_is_faster(tmp_path):
     folder = write_model_folder(tmp_path / "model", trainer="nnSAMTrainer_sam64")
     for seconds, kept in (({"two": 1.0, "one": 0.94}, True), ({"two": 1.0, "one": 0.96}, False)):
-        monkeypatch.setattr(draft, "best_seconds", lambda calls, seconds=seconds: seconds)
-        bundle = export_model(folder, tmp_path / str(kept))
+        measured = type("Measured", (Workbench,), {"best_seconds": lambda bench, calls, seconds=seconds: seconds})
+        bundle = export_model(folder, tmp_path / str(kept), workbench=measured(seconds=0))
         assert (bundle.manifest["networks"]["folds"][0]["fused"] == "fused_fold0.xml") == kept
         assert ("fused_fold0.bin" in bundle.manifest["files"]) == kept
 
 
-def test_impossible_wishes_are_told_before_any_work(tmp_path, monkeypatch):
+def test_impossible_wishes_are_told_before_any_work(tmp_path):
     with pytest.raises(InputError, match="at least 4"):
         export_model(tmp_path / "none", tmp_path / "bundle", calibration=3)
-    monkeypatch.setattr(module, "float_precisions", lambda: ("f32",))
     with pytest.raises(SetupError, match="no bfloat16"):
-        export_model(tmp_path / "none", tmp_path / "bundle", precision="bf16")
+        export_model(tmp_path / "none", tmp_path / "bundle", precision="bf16", workbench=Workbench(("f32",)))
 
 
-def test_without_bfloat16_there_is_only_float32(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "float_precisions", lambda: ("f32",))
-    bundle = export_model(write_model_folder(tmp_path / "model"), tmp_path / "bundle")
+def test_without_bfloat16_there_is_only_float32(tmp_path):
+    bundle = export_model(write_model_folder(tmp_path / "model"), tmp_path / "bundle", workbench=Workbench(("f32",), 0))
     assert list(bundle.manifest["precision"]["candidates"]) == ["f32"]
     assert bundle.manifest["precision"]["auto"] == "f32"
 
@@ -235,7 +237,7 @@ def test_onnx_files_compute_the_same(tmp_path):
 
 
 def test_a_missing_onnx_is_told_before_any_work(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "onnx", None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(SetupError, match="pip install onnx"):
         export_model(tmp_path / "none", tmp_path / "bundle", onnx=True)
 

@@ -126,7 +126,7 @@ def quantize_on_noise(source: Path, target: Path, shapes: Sequence[tuple[int, ..
     Raises:
         SetupError: NNCF is not installed.
     """
-    from nnsam.exporting.quantization import quantize_unchecked
+    from nnsam.exporting.int8 import quantize_unchecked
 
     openvino = import_openvino()
     rng = np.random.default_rng(0)

@@ -9,15 +9,14 @@ import torch
 from torch import nn
 
 from nnsam.errors import InputError, SetupError
+from nnsam.exporting.comparison import hard_masks
 from nnsam.exporting.conversion import to_openvino
-from nnsam.exporting.quantization import (
+from nnsam.exporting.int8 import (
     is_transformer,
-    label_masks,
     mask_agreement,
     operations_with_weights,
     quantize,
     quantized_operations,
-    region_masks,
     sensitive_operations,
 )
 
@@ -117,7 +116,7 @@ def test_other_masks_may_be_compared(model):
 
     def masks(output, index):
         seen.append(index)
-        return region_masks(output)
+        return hard_masks(output, has_regions=True)[0]
 
     result = quantize(model, samples(2), samples(3, 1), max_drop=1, masks=masks)
     assert set(seen) == {0, 1, 2}
@@ -160,7 +159,7 @@ def test_nncf_neither_reports_nor_prints_nor_changes_loggers(tmp_path):
 import logging, socket
 def refuse(*args): raise AssertionError("network")
 socket.socket.connect = refuse
-from nnsam.exporting.quantization import load_nncf
+from nnsam.exporting.int8 import load_nncf
 nncf = load_nncf()
 from unittest.mock import MagicMock
 from nncf.telemetry.wrapper import telemetry
@@ -188,8 +187,8 @@ def test_masks():
     values = np.zeros((1, 3, 1, 2), np.float32)
     values[0, 1, 0, 0] = 1
     values[0, 2, 0, 1] = 2
-    assert label_masks(values).tolist() == [[[True, False]], [[False, True]]]
-    assert region_masks(values)[:, 0].tolist() == [[False, False], [True, False], [False, True]]
+    assert hard_masks(values, has_regions=False)[0].tolist() == [[[True, False]], [[False, True]]]
+    assert hard_masks(values, has_regions=True)[0, :, 0].tolist() == [[False, False], [True, False], [False, True]]
 
 
 @pytest.mark.parametrize(
