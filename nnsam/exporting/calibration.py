@@ -1,7 +1,7 @@
 """Inputs on which an exported network is calibrated and compared: the user's images, the training data, or noise."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,48 +13,11 @@ from nnsam.errors import InputError
 from nnsam.exporting.calibration_boxes import box_image_cases, choose_boxes, object_boxes, random_box
 from nnsam.inference.box.image import Normalization, Plane
 from nnsam.inference.box.zoom import zoomed_patch
+from nnsam.io.cases import Case, check_channels, find_cases
 from nnsam.io.image import decoding
+from nnsam.nnunet.model_folder import TrainedModel
 from nnsam.prompts.box_model import BoxModelSpec
 from nnsam.prompts.encoding import encode_box
-
-
-@dataclass(frozen=True)
-class CalibrationModel:
-    """What has to be known of a trained model to make inputs for its network.
-
-    Attributes:
-        plans: nnU-Net's plans, as in plans.json.
-        dataset_json: description of the data set, as in dataset.json.
-        configuration: name of the configuration, for example "2d".
-    """
-
-    plans: Mapping[str, Any]
-    dataset_json: Mapping[str, Any]
-    configuration: str = "2d"
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """The plans' entry of the configuration, whatever it inherits filled in."""
-        configurations = self.plans["configurations"]
-        own = dict(configurations[self.configuration])
-        while parent := own.pop("inherits_from", None):
-            own = {**configurations[parent], **own}
-        return own
-
-    @property
-    def patch_size(self) -> tuple[int, ...]:
-        """(h, w), or (d, h, w), in pixels."""
-        return tuple(int(side) for side in self.settings["patch_size"])
-
-    @property
-    def channels(self) -> int:
-        """Number of image channels, without prompts."""
-        return len(self.dataset_json.get("channel_names") or self.dataset_json["modality"])
-
-    @property
-    def has_prompts(self) -> bool:
-        """Whether it is a box model."""
-        return "nnsam_box" in self.settings
 
 
 class CalibrationCase(Protocol):
@@ -145,13 +108,11 @@ class PreprocessedCase:
         name: of the case.
         folder: holds <name>.b2nd and <name>_seg.b2nd.
         model: the model.
-        spec: of a box model, else None.
     """
 
     name: str
     folder: Path
-    model: CalibrationModel
-    spec: BoxModelSpec | None = None
+    model: TrainedModel
 
     def patches(self, count: int, rng: np.random.Generator) -> list[NDArray[np.float32]]:
         """See :class:`nnsam.exporting.calibration.CalibrationCase`.
@@ -160,35 +121,32 @@ class PreprocessedCase:
             InputError: files that cannot be read, or another number of channels than the model has.
         """
         data = self._open(self.name)
-        if data.ndim != 4 or data.shape[0] != self.model.channels:
+        if data.ndim != 4 or data.shape[0] != self.model.image_channels:
             raise InputError(
-                f"{self.folder / self.name}{_ENDING} has the shape {tuple(data.shape)}; expected {self.model.channels} "
-                "channels and 3 axes, so it was preprocessed for another model"
+                f"{self.folder / self.name}{_ENDING} has the shape {tuple(data.shape)}; expected "
+                f"{self.model.image_channels} channels and 3 axes, so it was preprocessed for another model"
             )
-        if self.spec is None:
-            return random_crops(data, self.model.patch_size, count, rng, self._foreground())
-        labels = np.asarray(self._open(f"{self.name}_seg")[0])
+        spec = self.model.box
+        if spec is None:
+            return random_crops(data, self.model.patch_size, count, rng, lambda: np.argwhere(self._labels() > 0))
+        labels = self._labels()
         with_objects = np.flatnonzero((labels > 0).any(axis=(1, 2)))
         slices = with_objects if with_objects.size else np.arange(len(labels))
-        return [self._zoomed(data, labels, int(rng.choice(slices)), rng) for _ in range(count)]
+        return [self._zoomed(data, labels, int(rng.choice(slices)), spec, rng) for _ in range(count)]
 
     def _zoomed(
-        self, data: Any, labels: NDArray[np.integer], index: int, rng: np.random.Generator
+        self, data: Any, labels: NDArray[np.integer], index: int, spec: BoxModelSpec, rng: np.random.Generator
     ) -> NDArray[np.float32]:
-        assert self.spec is not None
         pixels = np.moveaxis(np.asarray(data[:, index]), 0, -1)
         height, width, channels = pixels.shape
         # The pixels are normalised already.
         unchanged = Normalization((slice(0, height), slice(0, width)), np.zeros(channels), np.ones(channels))
         plane = Plane(pixels, unchanged, channels)
         box = choose_boxes(object_boxes(labels[index]), plane.shape, 1, rng)[0]
-        return zoomed_patch(plane, box, self.spec)
+        return zoomed_patch(plane, box, spec)
 
-    def _foreground(self) -> Callable[[], NDArray[np.integer]]:
-        def places() -> NDArray[np.integer]:
-            return np.argwhere(np.asarray(self._open(f"{self.name}_seg")[0]) > 0)
-
-        return places
+    def _labels(self) -> NDArray[np.integer]:
+        return np.asarray(self._open(f"{self.name}_seg")[0])
 
     def _open(self, name: str) -> Any:
         import blosc2
@@ -200,36 +158,39 @@ class PreprocessedCase:
             raise InputError(f"{path} cannot be read ({error}); preprocess the data set again") from error
 
 
-def preprocessed_folder(model: CalibrationModel) -> Path | None:
+def preprocessed_folder(model: TrainedModel) -> Path | None:
     """Returns the folder in nnUNet_preprocessed that the model was trained on, or None where it is not there."""
     root = os.environ.get("nnUNet_preprocessed")
     if not root:
         return None
-    folder = Path(root) / str(model.plans["dataset_name"]) / str(model.settings["data_identifier"])
+    folder = Path(root) / str(model.plans["dataset_name"]) / str(model.settings.data_identifier)
     return folder if folder.is_dir() and any(folder.glob(f"*{_ENDING}")) else None
 
 
-def preprocessed_cases(folder: Path, model: CalibrationModel, spec: BoxModelSpec | None) -> list[PreprocessedCase]:
+def preprocessed_cases(folder: Path, model: TrainedModel) -> list[PreprocessedCase]:
     """Lists the cases of a preprocessed data set."""
     names = sorted(path.name.removesuffix(_ENDING) for path in folder.glob(f"*{_ENDING}"))
     known = set(names)
     cases = [name for name in names if not (name.endswith("_seg") and name.removesuffix("_seg") in known)]
-    return [PreprocessedCase(name, folder, model, spec) for name in cases]
+    return [PreprocessedCase(name, folder, model) for name in cases]
 
 
 @dataclass(frozen=True)
 class ImageCase:
-    """The files of one case, a channel each.
+    """One of the user's images, preprocessed by nnU-Net.
 
     Attributes:
-        name: of the case, without channel and ending.
-        files: in the order of the channels.
+        case: the image.
         model: the model.
     """
 
-    name: str
-    files: tuple[Path, ...]
-    model: CalibrationModel
+    case: Case
+    model: TrainedModel
+
+    @property
+    def name(self) -> str:
+        """Name of the case."""
+        return self.case.name
 
     def patches(self, count: int, rng: np.random.Generator) -> list[NDArray[np.float32]]:
         """See :class:`nnsam.exporting.calibration.CalibrationCase`.
@@ -237,46 +198,27 @@ class ImageCase:
         Raises:
             InputError: files that cannot be read, or another number of channels than the model has.
         """
-        from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-        plans = PlansManager(dict(self.model.plans))
-        configuration = plans.get_configuration(self.model.configuration)
-        with decoding(self.files[0]):
-            image, properties = plans.image_reader_writer_class().read_images([str(file) for file in self.files])
-        if len(image) != self.model.channels:
-            raise InputError(
-                f"{self.files[0]} gives {len(image)} channels; expected {self.model.channels}, as the model was "
-                "trained with"
-            )
-        preprocessor = configuration.preprocessor_class(verbose=False)
+        model, files = self.model, [str(file) for file in self.case.files]
+        with decoding(self.case.files[0]):
+            image, properties = model.manager.image_reader_writer_class().read_images(files)
+        check_channels(image, model.image_channels, self.case)
+        preprocessor = model.settings.preprocessor_class(verbose=False)
         data, _, _ = preprocessor.run_case_npy(
-            image, None, properties, plans, configuration, dict(self.model.dataset_json)
+            image, None, properties, model.manager, model.settings, dict(model.dataset_json)
         )
-        return random_crops(np.asarray(data), self.model.patch_size, count, rng)
+        return random_crops(np.asarray(data), model.patch_size, count, rng)
 
 
-def image_cases(source: Path, model: CalibrationModel) -> list[ImageCase]:
-    """Lists the cases in a folder: files <case>_0000<ending>, <case>_0001<ending>, ...
-
-    Args:
-        source: the folder, or a raw data set of nnU-Net, with a folder imagesTr.
-        model: the model.
+def image_cases(source: Path, model: TrainedModel) -> list[ImageCase]:
+    """Lists the cases at a path, a folder as for `nnsam predict` or a raw data set of nnU-Net.
 
     Raises:
-        InputError: no such files.
+        InputError: no images, or incomplete cases.
     """
     folder = source / "imagesTr" if (source / "imagesTr").is_dir() else source
-    ending = model.dataset_json["file_ending"]
-    if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; expected one with images named <case>_0000{ending}")
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        stem = path.name.removesuffix(ending)
-        if stem != path.name and len(stem) > 5 and stem[-5] == "_" and stem[-4:].isdigit():
-            found.setdefault(stem[:-5], []).append(path)
-    if not found:
-        raise InputError(f"{folder} holds no images of the model's kind; expected files named <case>_0000{ending}")
-    return [ImageCase(name, tuple(files), model) for name, files in found.items()]
+    cases = find_cases(folder, model.dataset_json["file_ending"], model.image_channels)
+    # In the order of the files: random choices are by place, and shall be those of earlier versions.
+    return [ImageCase(case, model) for case in sorted(cases, key=lambda case: case.files[0])]
 
 
 # Width in pixels of the structures in noise; white noise alone would hardly get through a network's poolings.
@@ -318,7 +260,7 @@ class CalibrationSet:
 
 
 def calibration_patches(
-    model: CalibrationModel, source: str | Path | None = None, count: int = 64, seed: int = 0
+    model: TrainedModel, source: str | Path | None = None, count: int = 64, seed: int = 0
 ) -> CalibrationSet:
     """Makes network inputs for a model, the same ones whenever called with the same arguments.
 
@@ -335,18 +277,15 @@ def calibration_patches(
     Raises:
         InputError: no images at `source`, or images that do not fit the model.
     """
-    spec = None
-    if model.has_prompts:
-        spec = BoxModelSpec.from_plans(model.plans, model.dataset_json, configuration=model.configuration)
     cases: Sequence[CalibrationCase]
     if source is not None:
         folder = Path(source)
-        cases = box_image_cases(folder, spec) if spec is not None else image_cases(folder, model)
+        cases = image_cases(folder, model) if model.box is None else box_image_cases(folder, model.box)
     else:
         trained_on = preprocessed_folder(model)
         if trained_on is None:
-            return _noise(model, spec, count, seed)
-        folder, cases = trained_on, preprocessed_cases(trained_on, model, spec)
+            return _noise(model, count, seed)
+        folder, cases = trained_on, preprocessed_cases(trained_on, model)
     patches, images = _collect(cases, count, seed)
     used = len(set(images))
     kind = "preprocessed training images" if source is None else "images"
@@ -366,14 +305,14 @@ def _collect(cases: Sequence[CalibrationCase], count: int, seed: int) -> tuple[l
     return patches, images
 
 
-def _noise(model: CalibrationModel, spec: BoxModelSpec | None, count: int, seed: int) -> CalibrationSet:
+def _noise(model: TrainedModel, count: int, seed: int) -> CalibrationSet:
     from scipy import ndimage
 
     rng = np.random.default_rng(seed)
-    size, channels = model.patch_size, model.channels
+    size, spec = model.patch_size, model.box
     patches = []
     for _ in range(count):
-        image = np.zeros((channels, *size), dtype=np.float32)
+        image = np.zeros((model.image_channels, *size), dtype=np.float32)
         for width in _NOISE_WIDTHS:
             layer = ndimage.gaussian_filter(
                 rng.standard_normal(image.shape, dtype=np.float32), (0, *[width] * len(size)), mode="wrap"

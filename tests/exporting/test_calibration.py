@@ -1,4 +1,6 @@
+import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +15,11 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from skimage import io
 
 from nnsam.errors import InputError
-from nnsam.exporting.calibration import CalibrationModel, CalibrationSet, calibration_patches, random_crops
+from nnsam.exporting.calibration import CalibrationSet, calibration_patches, random_crops
 from nnsam.exporting.calibration_boxes import choose_boxes, object_boxes, random_box, zoomed_patch
 from nnsam.inference import BoxModelSpec
 from nnsam.inference.box.image import PreparedImage
+from nnsam.nnunet.model_folder import CHECKPOINT, TrainedModel
 
 PATCH = (32, 48)
 
@@ -26,12 +29,16 @@ def no_preprocessed(monkeypatch):
     monkeypatch.delenv("nnUNet_preprocessed", raising=False)
 
 
+def trained(trainer, plans, channels, configuration="2d"):
+    return TrainedModel(Path("model"), CHECKPOINT, ("0",), trainer, configuration, plans, json_of(channels))
+
+
 def automatic_model(channels=1):
-    return CalibrationModel(make_plans(patch_size=PATCH), json_of(channels))
+    return trained("nnUNetTrainer", make_plans(patch_size=PATCH), channels)
 
 
 def box_model(channels=1, prompt="binary"):
-    return CalibrationModel(box_plans(PATCH, prompt), json_of(channels))
+    return trained("nnSAMBoxTrainer", box_plans(PATCH, prompt), channels)
 
 
 def json_of(channels):
@@ -99,14 +106,16 @@ def test_pictures_are_preprocessed_by_nnunet(tmp_path):
 
 def test_channels_that_do_not_fit_are_refused(tmp_path):
     io.imsave(tmp_path / "one_0000.png", picture(), check_contrast=False)
-    with pytest.raises(InputError, match="gives 1 channels; expected 2"):
+    with pytest.raises(InputError, match="has 1 channel, the model reads 2"):
         calibration_patches(automatic_model(2), tmp_path, 3)
 
 
-@pytest.mark.parametrize("model", [automatic_model(), box_model()])
-def test_a_folder_without_images_is_refused(tmp_path, model):
+@pytest.mark.parametrize(
+    ("model", "message"), [(automatic_model(), "holds only files with other endings"), (box_model(), "holds no images")]
+)
+def test_a_folder_without_images_is_refused(tmp_path, model, message):
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(InputError, match="holds no images"):
+    with pytest.raises(InputError, match=message):
         calibration_patches(model, tmp_path)
     with pytest.raises(InputError):
         calibration_patches(model, tmp_path / "nothing")
@@ -191,7 +200,7 @@ def test_every_object_comes_before_any_comes_again():
 
 
 def write_preprocessed(root, name, data, seg, model):
-    folder = root / model.plans["dataset_name"] / model.settings["data_identifier"]
+    folder = root / model.plans["dataset_name"] / model.settings.data_identifier
     folder.mkdir(parents=True, exist_ok=True)
     whole = data.shape
     nnUNetDatasetBlosc2.save_case(data, seg, {}, str(folder / name), whole, whole, seg.shape, seg.shape)
@@ -202,7 +211,7 @@ def test_training_data_are_used_where_they_are(tmp_path, monkeypatch):
     data = np.random.default_rng(0).normal(size=(1, 1, 60, 80)).astype(np.float32)
     seg = labels()[None, None].astype(np.int16)
     automatic, box = automatic_model(), box_model()
-    assert box.settings["data_identifier"] == automatic.settings["data_identifier"]
+    assert box.settings.data_identifier == automatic.settings.data_identifier
     write_preprocessed(tmp_path, "case", data, seg, automatic)
     found = calibration_patches(automatic, None, 1)
     np.testing.assert_array_equal(found.patches[0][0], data[:, 0, 14:46, 16:64])
@@ -214,7 +223,7 @@ def test_training_data_are_used_where_they_are(tmp_path, monkeypatch):
     assert np.ptp(found[0, 0]) <= np.ptp(data)
     assert found[0, 1].any()
     with pytest.raises(InputError, match="preprocessed for another model"):
-        calibration_patches(CalibrationModel(automatic.plans, json_of(2)), None, 1)
+        calibration_patches(dataclasses.replace(automatic, dataset_json=json_of(2)), None, 1)
 
 
 @pytest.mark.parametrize("model", [automatic_model(2), box_model(3, "ellipse")])
@@ -223,16 +232,16 @@ def test_noise_is_the_last_resort(model):
     assert not found.from_images
     assert "noise" in found.origin
     assert {patch.shape[2:] for patch in found.patches} == {PATCH}
-    assert found.patches[0].shape[1] == (5 if model.has_prompts else 2)
+    assert found.patches[0].shape[1] == (5 if model.is_box else 2)
     assert same(found, calibration_patches(model, None, 2))
 
 
 def test_inherited_settings_are_found():
     plans = json.loads(json.dumps(make_plans(patch_size=PATCH)))
     plans["configurations"]["child"] = {"inherits_from": "2d", "patch_size": [8, 8]}
-    model = CalibrationModel(plans, json_of(1), "child")
+    model = trained("nnUNetTrainer", plans, 1, "child")
     assert model.patch_size == (8, 8)
-    assert model.settings["data_identifier"] == plans["configurations"]["2d"]["data_identifier"]
+    assert model.settings.data_identifier == plans["configurations"]["2d"]["data_identifier"]
 
 
 @pytest.mark.parametrize(
