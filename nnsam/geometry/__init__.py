@@ -6,8 +6,7 @@ No module that is loaded so may be called like one of its functions: importing i
 
 from typing import TYPE_CHECKING, Any
 
-from nnsam.geometry.partial_labels import level_set_target
-from nnsam.geometry.signed_distance import relative_spacing, signed_distance, squash
+from nnsam.geometry.signed_distance import level_set_target, relative_spacing, signed_distance, squash
 
 if TYPE_CHECKING:
     from nnsam.geometry.differential import curvature, gradient, narrow_band

@@ -14,7 +14,7 @@ _EXPORTS = {
     "SAMBranch": "nnsam.networks.sam_branch",
     "SAMInput": "nnsam.networks.sam_branch",
     "build_box_unet": "nnsam.networks.box_unet",
-    "build_nnsam_unet": "nnsam.networks.build",
+    "build_nnsam_unet": "nnsam.networks.fused_unet",
 }
 __all__ = sorted(_EXPORTS)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nnsam.errors import InputError
-from nnsam.networks.fused_unet import FusedUNet
+from nnsam.networks.fused_unet import FusedUNet, build_unet
 from nnsam.networks.sam_branch import SAMBranch
 from nnsam.prompts.encoding import ENCODINGS, check_encoding
 
@@ -120,8 +120,6 @@ def build_box_unet(
         >>> sum(parameter.numel() for parameter in build_box_unet("full").parameters())
         71817450
     """
-    from nnsam.networks.build import build_unet
-
     channels = image_channels + ENCODINGS[check_encoding(prompt)]
     return BoxUNet(
         build_unet(box_architecture(model), channels, OUTPUTS, deep_supervision), image_channels, prompt, sam

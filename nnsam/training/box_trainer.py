@@ -19,7 +19,7 @@ from nnsam.geometry.boxes import box_of_mask, slices
 from nnsam.inference.box.predictor import BoxPredictor
 from nnsam.inference.torch_backend import TorchBackend
 from nnsam.networks.box_unet import BoxUNet
-from nnsam.networks.build import build_unet
+from nnsam.networks.fused_unet import build_unet
 from nnsam.networks.mobile_sam import MobileSAMEncoder
 from nnsam.networks.sam_branch import SAMBranch
 from nnsam.prompts.box_model import BoxModelSpec

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from nnsam.errors import InputError
 from nnsam.geometry.boxes import box_of_mask
-from nnsam.geometry.partial_labels import level_set_target
-from nnsam.geometry.signed_distance import BAND, relative_spacing
+from nnsam.geometry.signed_distance import BAND, level_set_target, relative_spacing
 from nnsam.prompts.encoding import encode_box
 from nnsam.prompts.sampling import BoxJitter
 from nnsam.training.prompted_dataset import IGNORED, OTHER, TARGET

@@ -3,7 +3,7 @@ import pytest
 from helpers.shapes import assert_turns_along, blobs, disk, grid
 
 from nnsam.geometry import level_set_target, signed_distance, squash
-from nnsam.geometry.partial_labels import TOLERANCE
+from nnsam.geometry.signed_distance import TOLERANCE
 
 
 def test_without_ignored_pixels_it_is_the_squashed_distance():

@@ -11,7 +11,7 @@ from nnsam.exporting.manifest import complete, describe_network
 from nnsam.exporting.network_files import NetworkWriter
 from nnsam.inference.bundle import Bundle, write_manifest
 from nnsam.networks import BoxUNet, FusedUNet, SAMBranch
-from nnsam.networks.build import build_unet
+from nnsam.networks.fused_unet import build_unet
 from nnsam.networks.legacy import LegacyInput
 from nnsam.nnunet.description import describe
 from nnsam.nnunet.model_folder import CHECKPOINT, TrainedModel

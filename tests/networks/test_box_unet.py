@@ -4,7 +4,7 @@ import torch
 from nnsam.errors import InputError
 from nnsam.networks import MobileSAMEncoder, SAMBranch, build_box_unet
 from nnsam.networks.box_unet import BoxUNet, box_architecture
-from nnsam.networks.build import build_unet
+from nnsam.networks.fused_unet import build_unet
 
 
 def count(network):

@@ -9,7 +9,7 @@ from helpers.plans import PLAIN, RESENC, build_with, make_plans
 
 from nnsam.errors import InputError
 from nnsam.networks import build_nnsam_unet
-from nnsam.networks.build import architecture_of
+from nnsam.networks.fused_unet import architecture_of
 from nnsam.training.trainer_names import TRAINERS, trainer_class
 from nnsam.training.trainers import MonaiTrainer
 

@@ -7,7 +7,7 @@ import torch
 from helpers.plans import PLAIN, RESENC, make_plans
 
 from nnsam.networks import BottleneckFusion, FusedUNet, SAMBranch, build_nnsam_unet
-from nnsam.networks.build import architecture_of, build_unet
+from nnsam.networks.fused_unet import architecture_of, build_unet
 
 
 def image(stages: int, seed: int = 0) -> torch.Tensor:

@@ -8,7 +8,7 @@ from helpers.official_names import skip_initialisation
 from helpers.plans import PLAIN, RESENC, make_plans
 
 from nnsam.errors import InputError
-from nnsam.networks.build import architecture_of, build_unet
+from nnsam.networks.fused_unet import architecture_of, build_unet
 from nnsam.networks.legacy import SKIP, LegacyFusedUNet, LegacyInput, LegacySAMBranch
 
 
