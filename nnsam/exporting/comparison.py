@@ -107,11 +107,6 @@ class MaskAgreement:
         self._sizes = self._sizes + np.count_nonzero(first, axis=axes) + np.count_nonzero(second, axis=axes)
 
     @property
-    def classes(self) -> int:
-        """Number of foreground classes that were found by either."""
-        return int(np.count_nonzero(self._sizes))
-
-    @property
     def dice(self) -> float | None:
         """Mean over the classes found; None where there are none, which says nothing about the agreement."""
         present = self._sizes > 0
@@ -136,7 +131,6 @@ def worst(values: Sequence[float | None]) -> float | None:
 DICE_AGREEMENT = 0.995
 # A fused network has to be faster by this share, since it cannot reuse an image's embedding.
 FUSED_GAIN = 0.05
-PRECISIONS = ("f32", "bf16", "int8")
 
 
 @dataclass(frozen=True)

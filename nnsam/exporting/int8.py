@@ -102,9 +102,6 @@ def _quiet_loggers() -> Iterator[None]:
 CONVOLUTIONS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
 # They would be computed with integers too, next to convolutions, for little gain: sums, normalisations, poolings.
 FLOAT_TYPES = ("Add", "Multiply", "MVN", "AvgPool", "MaxPool", "Concat", "PRelu", "Interpolate")
-_WITH_WEIGHTS = (*CONVOLUTIONS, "MatMul")
-# Between weights and the operation that uses them.
-_ON_THE_WAY = ("Convert", "Multiply", "Subtract", "FakeQuantize", "Reshape", "Transpose")
 
 
 def is_transformer(model: Any) -> bool:
@@ -120,28 +117,6 @@ def sensitive_operations(model: Any) -> list[str]:
         for node in convolutions
         if node is convolutions[-1] or _sees_input(node) or _kernel_is_one(node)
     ]
-
-
-def operations_with_weights(model: Any) -> list[str]:
-    """Returns the names of all convolutions and matrix products with constant weights."""
-    return [node.get_friendly_name() for node, _ in _with_weights(model)]
-
-
-def quantized_operations(model: Any) -> list[str]:
-    """Returns the names of those of :func:`operations_with_weights` whose weights are 8-bit integers."""
-    return [node.get_friendly_name() for node, is_int8 in _with_weights(model) if is_int8]
-
-
-def _with_weights(model: Any) -> Iterator[tuple[Any, bool]]:
-    for node in model.get_ordered_ops():
-        if node.get_type_name() not in _WITH_WEIGHTS:
-            continue
-        source, is_int8 = node.input_value(1).get_node(), False
-        while source.get_type_name() in _ON_THE_WAY:
-            is_int8 |= source.get_type_name() == "FakeQuantize"
-            source = source.input_value(0).get_node()
-        if source.get_type_name() == "Constant":
-            yield node, is_int8 or source.get_element_type().get_type_name() in ("i8", "u8")
 
 
 def _sees_input(node: Any) -> bool:
@@ -171,16 +146,10 @@ class QuantizedModel:
     Attributes:
         model: openvino.Model, with the input shapes of the original.
         agreement: mean Dice of its masks with those of the float32 network, 0..1, on the validation inputs.
-        quantized_operations: number of convolutions and matrix products in int8.
-        reverted_operations: number of those that were taken back to float32 for the agreement's sake.
-        float_operations: number of those that were left in float32 from the start.
     """
 
     model: Any
     agreement: float
-    quantized_operations: int
-    reverted_operations: int
-    float_operations: int
 
 
 def quantize(
@@ -215,7 +184,6 @@ def quantize(
     tell = progress or (lambda text: None)
     compare = _Comparison(static, validation, masks or _label_masks, tell)
     tell(f"calibration on {len(calibration)} inputs")
-    kept = _kept(static)
     with without_progress_bars():
         result = nncf.quantize_with_accuracy_control(
             static,
@@ -230,17 +198,10 @@ def quantize(
                 ranking_subset_size=min(_RANKING_SAMPLES, len(validation)),
                 num_ranking_workers=1,
             ),
-            **_options(nncf, static, kept),
+            **_options(nncf, static),
         )
     agreement, _ = compare(_compiled(result), range(len(validation)))
-    done, possible = set(quantized_operations(result)), set(operations_with_weights(static))
-    return QuantizedModel(
-        _reshaped(result, _shapes(model)),
-        agreement,
-        len(done),
-        len(possible - done - set(kept)),
-        len(possible & set(kept)),
-    )
+    return QuantizedModel(_reshaped(result, _shapes(model)), agreement)
 
 
 def quantize_unchecked(model: Any, calibration: Sequence[Sample]) -> Any:
@@ -258,7 +219,7 @@ def quantize_unchecked(model: Any, calibration: Sequence[Sample]) -> Any:
     """
     nncf = load_nncf()
     static = _reshaped(model, [list(array.shape) for array in calibration[0]])
-    options = _options(nncf, static, _kept(static))
+    options = _options(nncf, static)
     options["advanced_parameters"] = options.pop("advanced_quantization_parameters", None)  # as this function calls it
     with without_progress_bars():
         result = nncf.quantize(static, nncf.Dataset(list(calibration)), subset_size=len(calibration), **options)
@@ -296,17 +257,13 @@ class _Comparison:
         return self._masks(np.array(compiled(list(self._samples[index]))[0], dtype=np.float32), index)
 
 
-def _kept(model: Any) -> list[str]:
-    return [] if is_transformer(model) else sensitive_operations(model)
-
-
-def _options(nncf: Any, model: Any, kept: Sequence[str]) -> dict[str, Any]:
+def _options(nncf: Any, model: Any) -> dict[str, Any]:
     if is_transformer(model):
         return {"preset": nncf.QuantizationPreset.MIXED, "model_type": nncf.ModelType.TRANSFORMER}
     return {
         # Symmetric activations: as exact as asymmetric ones here and quicker, since zero points cost extra work.
         "preset": nncf.QuantizationPreset.PERFORMANCE,
-        "ignored_scope": nncf.IgnoredScope(names=list(kept), types=list(FLOAT_TYPES), validate=False),
+        "ignored_scope": nncf.IgnoredScope(names=sensitive_operations(model), types=list(FLOAT_TYPES), validate=False),
         # Instance normalisation removes every shift that it could correct.
         "advanced_quantization_parameters": nncf.AdvancedQuantizationParameters(disable_bias_correction=True),
     }
