@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import blosc2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from nnsam.errors import InputError
 from nnsam.exporting.calibration_boxes import box_image_cases, choose_boxes, object_boxes, random_box
@@ -149,8 +151,6 @@ class PreprocessedCase:
         return np.asarray(self._open(f"{self.name}_seg")[0])
 
     def _open(self, name: str) -> Any:
-        import blosc2
-
         path = self.folder / f"{name}{_ENDING}"
         try:
             return blosc2.open(urlpath=str(path), mode="r")
@@ -306,8 +306,6 @@ def _collect(cases: Sequence[CalibrationCase], count: int, seed: int) -> tuple[l
 
 
 def _noise(model: TrainedModel, count: int, seed: int) -> CalibrationSet:
-    from scipy import ndimage
-
     rng = np.random.default_rng(seed)
     size, spec = model.patch_size, model.box
     patches = []

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from nnsam.inference.box.image import PreparedImage
 from nnsam.inference.box.zoom import zoomed_patch
@@ -55,8 +56,6 @@ def object_boxes(labels: NDArray[np.integer]) -> NDArray[np.int64]:
 
     Specks are left out, as in training.
     """
-    from scipy import ndimage
-
     boxes = []
     for value in np.unique(labels):
         if value <= 0:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.progress import Progress
 from torch import nn
 
 from nnsam.errors import InputError, SetupError
@@ -58,7 +59,6 @@ def load_nncf() -> Any:
 @contextmanager
 def without_progress_bars() -> Iterator[None]:
     """Keeps NNCF from drawing progress bars; :func:`load_nncf` comes first."""
-    from rich.progress import Progress
 
     class Silent(Progress):
         def __init__(self, *columns: Any, **options: Any):

@@ -4,6 +4,7 @@ Only hooks that nnU-Net 2.8 means to be overridden are overridden; its loops, st
 are.
 """
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,33 @@ from nnsam.losses import LevelSetLoss
 from nnsam.losses.compound import SegmentationAndLevelSetLoss
 from nnsam.networks.fused_unet import FusedUNet, SegmentationNetwork
 from nnsam.networks.mobile_sam import MobileSAMEncoder, load_encoder_state
-from nnsam.networks.sam_branch import SAMBranch
+from nnsam.networks.sam_branch import Provenance, SAMBranch, digest
+from nnsam.support.files import atomic_file
 from nnsam.training.acceleration import CPUAcceleration, check_settings
 from nnsam.training.checks import check_configuration, check_fold, check_versions
-from nnsam.training.records import WEIGHTS_RECORD, LossHistory, fill_encoder, has_learnt, record_weights
+from nnsam.training.loss_history import LossHistory, has_learnt
 from nnsam.training.transforms import AppendSignedDistance
+from nnsam.weights import WeightsSource
+
+WEIGHTS_RECORD = "sam_weights.json"
+
+
+def fill_encoder(branch: SAMBranch, source: WeightsSource | None, seed: int = 0) -> None:
+    """Loads a branch's encoder from its source, or with seeded random weights (source None, or of kind "random")."""
+    if source is None or source.path is None or source.sha256 is None:
+        encoder = MobileSAMEncoder.random(seed)
+        branch.load_encoder(encoder.state_dict(), Provenance("random", digest(encoder)))
+    else:
+        branch.load_encoder(load_encoder_state(source.path), Provenance(source.kind, source.sha256))
+
+
+def record_weights(branch: SAMBranch, path: Path, sam_size: int) -> str:
+    """Writes the origin of a branch's weights as JSON; returns a line for the log."""
+    provenance = branch.provenance
+    record = {"kind": provenance.kind, "sha256": provenance.sha256, "sam_size": sam_size}
+    with atomic_file(path) as draft:
+        draft.write_text(json.dumps(record, indent=1))
+    return f"nnsam: SAM branch with {provenance}"
 
 
 class nnSAMTrainer(nnUNetTrainer):

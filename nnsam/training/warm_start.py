@@ -10,9 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnsam import weights
 from nnsam.errors import InputError
 from nnsam.nnunet.checkpoint import read_nnunet_checkpoint
+from nnsam.nnunet.trainer_names import trainer_class
+from nnsam.training.checks import check_configuration
+from nnsam.training.sam_trainer import fill_encoder
 
 OURS = ("sam.", "fusion.", "level_set_head.")
 
@@ -32,14 +38,6 @@ def write_warm_start(source: str | Path, target: str | Path, trainer: str = "nnS
         InputError: the checkpoint does not fit.
         WeightsError: there are no SAM weights.
     """
-    from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-    from nnsam import weights
-    from nnsam.nnunet.trainer_names import trainer_class
-    from nnsam.training.checks import check_configuration
-    from nnsam.training.records import fill_encoder
-
     target = Path(target)
     if not target.resolve().parent.is_dir():
         raise InputError(f"the folder {target.resolve().parent} does not exist; create it first")

@@ -177,7 +177,10 @@ def test_nncf_neither_reports_nor_prints_nor_changes_loggers(tmp_path):
 import logging, socket
 def refuse(*args): raise AssertionError("network")
 socket.socket.connect = refuse
-from nnsam.exporting.int8 import load_nncf
+import warnings
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)  # PyTorch's about timm
+    from nnsam.exporting.int8 import load_nncf
 nncf = load_nncf()
 from unittest.mock import MagicMock
 from nncf.telemetry.wrapper import telemetry

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nnsam.training.records import JSON_NAME, PNG_NAME, LossHistory, unlearnt_level_sets
+from nnsam.training.loss_history import JSON_NAME, PNG_NAME, LossHistory, unlearnt_level_sets
 
 PARTS = {"segmentation": 1.0, "level_set": 0.5, "curvature": 0.25, "level_set_share": 0.9}
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -11,7 +11,7 @@ from nnsam.errors import InputError
 from nnsam.fewshot.runs.options import StudyRunOptions
 from nnsam.fewshot.study import layout
 from nnsam.nnunet.commands import run_nnunet
-from nnsam.training.records import unlearnt_level_sets
+from nnsam.training.loss_history import unlearnt_level_sets
 
 FINAL = "checkpoint_final.pth"
 _CHECKPOINTS = (FINAL, "checkpoint_latest.pth", "checkpoint_best.pth")

@@ -15,7 +15,7 @@ from nnsam.fewshot.runs.execution import execute_run, is_running
 from nnsam.fewshot.runs.nnunet_model import NnunetModel
 from nnsam.fewshot.runs.options import Budget, StudyRunOptions
 from nnsam.fewshot.runs.state import RunKey
-from nnsam.training.records import LossHistory
+from nnsam.training.loss_history import LossHistory
 
 KEY = RunKey("nnUNetTrainer", 2, 0)
 OPTIONS = StudyRunOptions(Budget(1, 2), threads=1)

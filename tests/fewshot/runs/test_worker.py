@@ -141,3 +141,10 @@ def test_lost_process_has_a_sentence(study):
     name, sentence = ending(study.experiment, KEY, -9)
     assert name == "failed"
     assert "SIGKILL" in sentence
+
+
+def test_a_worker_starts_without_pytorch():  # importing it takes seconds, in every worker
+    check = "import sys, nnsam.fewshot.runs.worker; assert not {'torch', 'nnunetv2'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", check], check=True)
+    with pytest.raises(subprocess.CalledProcessError):
+        subprocess.run([sys.executable, "-c", "import torch;" + check], check=True, stderr=subprocess.DEVNULL)

@@ -1,12 +1,12 @@
-"""Keeps the parts of the loss per epoch, in a JSON file and a picture beside nnU-Net's progress.png."""
+"""Keeps the parts of the loss per epoch, in a JSON file and a picture beside nnU-Net's progress.png.
+
+Imports no torch: few-shot studies read the files from processes that only start others.
+"""
 
 import json
 from pathlib import Path
 
-from nnsam.networks.mobile_sam import MobileSAMEncoder, load_encoder_state
-from nnsam.networks.sam_branch import Provenance, SAMBranch, digest
 from nnsam.support.files import atomic_file
-from nnsam.weights import WeightsSource
 
 JSON_NAME = "loss_parts.json"
 PNG_NAME = "loss_parts.png"
@@ -72,24 +72,3 @@ class LossHistory:
             axes.grid(alpha=0.3)
             axes.legend()
         figure.savefig(path, dpi=80, format="png")
-
-
-WEIGHTS_RECORD = "sam_weights.json"
-
-
-def fill_encoder(branch: SAMBranch, source: WeightsSource | None, seed: int = 0) -> None:
-    """Loads a branch's encoder from its source, or with seeded random weights (source None, or of kind "random")."""
-    if source is None or source.path is None or source.sha256 is None:
-        encoder = MobileSAMEncoder.random(seed)
-        branch.load_encoder(encoder.state_dict(), Provenance("random", digest(encoder)))
-    else:
-        branch.load_encoder(load_encoder_state(source.path), Provenance(source.kind, source.sha256))
-
-
-def record_weights(branch: SAMBranch, path: Path, sam_size: int) -> str:
-    """Writes the origin of a branch's weights as JSON; returns a line for the log."""
-    provenance = branch.provenance
-    record = {"kind": provenance.kind, "sha256": provenance.sha256, "sam_size": sam_size}
-    with atomic_file(path) as draft:
-        draft.write_text(json.dumps(record, indent=1))
-    return f"nnsam: SAM branch with {provenance}"
