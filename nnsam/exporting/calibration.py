@@ -15,7 +15,7 @@ from nnsam.errors import InputError
 from nnsam.exporting.calibration_boxes import box_image_cases, choose_boxes, object_boxes, random_box
 from nnsam.inference.box.image import Normalization, Plane
 from nnsam.inference.box.zoom import zoomed_patch
-from nnsam.io.cases import Case, check_channels, find_cases
+from nnsam.io.finding import Case, check_channels, find_cases
 from nnsam.io.image import decoding
 from nnsam.nnunet.model_folder import TrainedModel
 from nnsam.prompts.box_model import BoxModelSpec
