@@ -50,7 +50,6 @@ def test_other_errors_keep_their_stack_trace(error):
 def test_a_hook_that_was_there_before_gets_other_errors_only_and_installing_twice_is_once(monkeypatch, capsys):
     seen = []
     monkeypatch.setattr(sys, "excepthook", lambda *arguments: seen.append(arguments))
-    monkeypatch.setattr(one_sentence_errors, "_previous", None)
     one_sentence_errors.install()
     hook = sys.excepthook
     one_sentence_errors.install()

@@ -155,13 +155,13 @@ def _cell(statistic: "Statistic", digits: int) -> str:
 
 
 def _notes(result: "Evaluation", overall: "Summary") -> str:
-    from nnsam.metrics.profiles import RULES
+    from nnsam.metrics.profiles import LEGACY_RULES
 
     one_sided = overall.missed + overall.false_alarms
     if result.profile == "legacy":
         return (
             f"Empty on one side: {one_sided} (missed or false alarm); on both: {overall.absent}.\n"
-            f"For comparison with the paper only: {RULES}.\nClasses are {result.classes_source}."
+            f"For comparison with the paper only: {LEGACY_RULES}.\nClasses are {result.classes_source}."
         )
     empty = f"Empty on one side: {one_sided} (missed or false alarm); they count as 0 in DSC and NSD"
     if "HD95" not in overall.scores:

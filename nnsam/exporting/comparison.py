@@ -19,7 +19,7 @@ from nnsam.support.openvino import cpu_precisions
 
 # Largest accepted |difference| of a logit between OpenVINO and PyTorch, both in float32. Rounding grows with the
 # logits: where their root mean square is above 1, as in networks that are sure of themselves, it is relative to that.
-TOLERANCE = 1e-3
+LOGIT_TOLERANCE = 1e-3
 
 
 @dataclass
@@ -73,7 +73,7 @@ class LogitDifference:
     def tolerance(self) -> float:
         """The largest difference that is accepted, in units of the logits."""
         scale = float(np.sqrt(self.reference_squares / self.count)) if self.count else 0.0
-        return TOLERANCE * max(1.0, scale) if np.isfinite(scale) else TOLERANCE
+        return LOGIT_TOLERANCE * max(1.0, scale) if np.isfinite(scale) else LOGIT_TOLERANCE
 
     def check(self, what: str) -> None:
         """Raises InputError where the largest difference is more than the tolerance."""
@@ -134,7 +134,7 @@ FUSED_GAIN = 0.05
 
 
 @dataclass(frozen=True)
-class Candidate:
+class MeasuredPrecision:
     """A precision as measured.
 
     Attributes:
@@ -162,7 +162,7 @@ class Choice:
     precision: str
     reason: str
 
-    def as_dict(self, candidates: Mapping[str, Candidate]) -> dict[str, Any]:
+    def as_dict(self, candidates: Mapping[str, MeasuredPrecision]) -> dict[str, Any]:
         """Section `precision` of the bundle's manifest."""
         return {
             "auto": self.precision,
@@ -173,7 +173,7 @@ class Choice:
         }
 
 
-def choose(wanted: str, candidates: Mapping[str, Candidate], note: str = "") -> Choice:
+def choose(wanted: str, candidates: Mapping[str, MeasuredPrecision], note: str = "") -> Choice:
     """Chooses a precision.
 
     Args:
@@ -198,7 +198,7 @@ def fused_is_faster(two_seconds: float, fused_seconds: float) -> bool:
     return fused_seconds < (1 - FUSED_GAIN) * two_seconds
 
 
-def _reason(best: str, candidates: Mapping[str, Candidate]) -> str:
+def _reason(best: str, candidates: Mapping[str, MeasuredPrecision]) -> str:
     f32 = candidates["f32"]
     if best != "f32":
         chosen = candidates[best]
@@ -218,7 +218,7 @@ def _reason(best: str, candidates: Mapping[str, Candidate]) -> str:
     return "; ".join([text, *rejected])
 
 
-def _shortfall(name: str, candidate: Candidate) -> str:
+def _shortfall(name: str, candidate: MeasuredPrecision) -> str:
     if name == "f32" or candidate.accepted:
         return ""
     if candidate.dice is None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nnsam.errors import InputError, SetupError
 from nnsam.networks.fused_unet import BottleneckFusion, FusedUNet
 from nnsam.networks.openvino_encoder import convert
-from nnsam.networks.sam_branch import ImageEncoder, resize
+from nnsam.networks.sam_branch import ImageEncoder, resize_tensor
 from nnsam.support.openvino import import_openvino
 
 #: Planes of more pixels (voxels) are summed up row by row; up to here OpenVINO's own, quicker way is exact enough.
@@ -126,11 +126,11 @@ class FusedNetwork(nn.Module):
 
 
 def resize_matrix(source: int, target: int) -> Tensor:
-    """Returns the (target, source) matrix that resizes an axis as :func:`nnsam.networks.sam_branch.resize` does.
+    """Returns the (target, source) matrix that resizes an axis as :func:`nnsam.networks.sam_branch.resize_tensor` does.
 
     Resizing is linear and separable, and other frameworks lack PyTorch's anti-aliased one.
     """
-    return resize(torch.eye(source)[None, None], (target, source))[0, 0].contiguous()
+    return resize_tensor(torch.eye(source)[None, None], (target, source))[0, 0].contiguous()
 
 
 def sam_input(network: nn.Module, patch: Tensor) -> Tensor:

@@ -14,9 +14,9 @@ from torch import nn
 from nnsam.errors import InputError, SetupError
 from nnsam.exporting.calibration import CalibrationSet, calibration_patches
 from nnsam.exporting.comparison import (
-    Candidate,
     LogitDifference,
     Measured,
+    MeasuredPrecision,
     NetworkFiles,
     Run,
     Workbench,
@@ -274,9 +274,9 @@ class BundleDraft:
         difference.check(f"fold {fold}, as two networks")
         return fused
 
-    def _candidate(self, name: str) -> Candidate:
+    def _candidate(self, name: str) -> MeasuredPrecision:
         differences = [fold.differences[name] for fold in self._measured]
-        return Candidate(
+        return MeasuredPrecision(
             dice=1.0 if name == "f32" else worst([fold.agreements[name].dice for fold in self._measured]),
             seconds=_mean([fold.seconds[name] for fold in self._measured]),
             max_difference=max(difference.max for difference in differences),

@@ -66,7 +66,7 @@ def flip(boxes: ArrayLike, shape: Sequence[int], axes: Sequence[int]) -> NDArray
     return np.concatenate([lower, upper], axis=-1)
 
 
-def resize(boxes: ArrayLike, factors: ArrayLike) -> NDArray[np.float64]:
+def resize_boxes(boxes: ArrayLike, factors: ArrayLike) -> NDArray[np.float64]:
     """Scales boxes together with an image whose sides are multiplied by `factors` (D,)."""
     lower, upper = _corners(np.asarray(boxes, dtype=np.float64))
     return np.concatenate([lower * factors, upper * factors], axis=-1)

@@ -219,7 +219,7 @@ def _length_table(height: int, width: int, pixel: tuple[float, float]) -> NDArra
 
 
 #: Largest error that an unseen boundary may cause in the squashed level set before a pixel counts as unknown.
-TOLERANCE = 0.05
+UNSEEN_TOLERANCE = 0.05
 
 #: tanh(4) = 0.9993: farther away the squashed level set is constant for every practical purpose.
 _CUT_OFF_IN_BANDS = 4.0
@@ -236,8 +236,8 @@ def level_set_target(
 
     An ignored area may hide anything, so the true distance lies between ``min(|d|, e)`` and ``|d|``, where d is the
     distance to the nearest *known* pixel of the other side and e that to the ignored area. A pixel is kept if the
-    squashed value differs by less than :data:`TOLERANCE` between the two ends: pixels nearer to a known boundary than
-    to the ignored area, and pixels far from both.
+    squashed value differs by less than :data:`UNSEEN_TOLERANCE` between the two ends: pixels nearer to a known boundary
+    than to the ignored area, and pixels far from both.
 
     Args:
         mask: Shape (..., H, W), inside where not 0.
@@ -262,5 +262,5 @@ def level_set_target(
     nearest = np.minimum(farthest, to_ignored)
     target = squash(distance, band)
     # NaN (ignored) pixels compare false and stay NaN.
-    target[squash(farthest, band) - squash(nearest, band) >= TOLERANCE] = np.nan
+    target[squash(farthest, band) - squash(nearest, band) >= UNSEEN_TOLERANCE] = np.nan
     return target

@@ -12,7 +12,7 @@ from nnsam.metrics.classes import Classes, classes_from_values
 from nnsam.metrics.masks import CaseMasks, Mask, dice
 from nnsam.metrics.surface import surface_dice, surface_distances
 
-TOLERANCE = 2.0
+NSD_TOLERANCE = 2.0
 MIN_MEAN_DICE = 0.2
 DIGITS = 4
 
@@ -48,9 +48,9 @@ def challenge_case_score(scores: Sequence[dict[str, float]]) -> dict[str, float]
 
 def _surface_dice(prediction: Mask, reference: Mask, spacing: tuple[float, ...]) -> float:
     if prediction.ndim == 2:
-        return surface_dice(prediction[..., None], reference[..., None], (1.0, 1.0, 1.0), tolerance=TOLERANCE)
+        return surface_dice(prediction[..., None], reference[..., None], (1.0, 1.0, 1.0), tolerance=NSD_TOLERANCE)
     # Back in the file's order (x, y, z), although the axes of the masks are (z, y, x): as the challenge does it.
-    return surface_dice(prediction, reference, spacing[::-1], tolerance=TOLERANCE)
+    return surface_dice(prediction, reference, spacing[::-1], tolerance=NSD_TOLERANCE)
 
 
 def _mean(values: list[float]) -> float:
@@ -58,7 +58,7 @@ def _mean(values: list[float]) -> float:
 
 
 #: What empty masks and distances mean here, for the reader of scores.
-RULES = (
+LEGACY_RULES = (
     "a total miss has Dice 0 and ASD 0; a class that is not in the reference has ASD 0, and Dice 1 if it was predicted "
     "(else 0); ASD from prediction to reference only"
 )
@@ -102,7 +102,7 @@ class ScoringOptions:
         empty: "nan" or "worst", see `average_surface_distance`.
     """
 
-    tolerance: float = TOLERANCE
+    tolerance: float = NSD_TOLERANCE
     empty: str = "nan"
 
 
@@ -139,7 +139,7 @@ def find_profile(name: str, options: ScoringOptions) -> Profile:
         raise InputError(f"Unknown profile {name!r}; known: {', '.join(PROFILES)}.")
     if PROFILES[name].fixed_options and options != ScoringOptions():
         raise InputError(
-            f"The {name} profile has fixed rules (where it has NSD, a tolerance of {TOLERANCE:g}); leave out "
+            f"The {name} profile has fixed rules (where it has NSD, a tolerance of {NSD_TOLERANCE:g}); leave out "
             "--tolerance and --empty, or use the standard profile."
         )
     return PROFILES[name]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nnsam.errors import InputError
 from nnsam.networks.mobile_sam import EMBEDDING_CHANNELS, MobileSAMEncoder
-from nnsam.networks.sam_branch import SAMBranch, resize
+from nnsam.networks.sam_branch import SAMBranch, resize_tensor
 
 
 class BottleneckFusion(nn.Module):
@@ -40,7 +40,7 @@ class BottleneckFusion(nn.Module):
 
     def forward(self, bottleneck: Tensor, embedding: Tensor) -> Tensor:
         """Fuses (B, C, h, w) with (B, 256, H', W') to (B, C, h, w); the embedding is resized to h x w."""
-        embedding = resize(embedding.float(), (bottleneck.shape[-2], bottleneck.shape[-1])).to(bottleneck.dtype)
+        embedding = resize_tensor(embedding.float(), (bottleneck.shape[-2], bottleneck.shape[-1])).to(bottleneck.dtype)
         return self.project(torch.cat((bottleneck, embedding), dim=1))
 
 

@@ -12,11 +12,11 @@ from nnsam.support.openvino import import_openvino
 
 # Relative root-mean-square difference to PyTorch float32 that is accepted. bfloat16 has 8 bits of mantissa; through the
 # encoder's some 50 layers that adds up to 1 to 2 % here.
-TOLERANCE = {"f32": 1e-3, "bf16": 5e-2}
+RELATIVE_TOLERANCE = {"f32": 1e-3, "bf16": 5e-2}
 
 
 class OpenVINOEncoder:
-    """Callable (B, ...) float32 tensor -> tensor, equal to `module` within :data:`TOLERANCE`.
+    """Callable (B, ...) float32 tensor -> tensor, equal to `module` within :data:`RELATIVE_TOLERANCE`.
 
     Compiled for one input shape at a time, on first use of the shape. Results are copies: OpenVINO reuses its output
     buffers in the next call, and nnU-Net accumulates in place.

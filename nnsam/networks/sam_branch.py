@@ -54,7 +54,7 @@ class SAMInput(nn.Module):
     def picture(self, patch: Tensor) -> Tensor:
         """Does steps 1 to 3: (B, C, H, W) to (B, 3, size, size), or (B, 1, size, size) for C = 1, in 0..1."""
         image = to_three_channels(rescale_robust(patch.detach().float(), self.minimum_range))
-        return resize(image, (self.size, self.size))
+        return resize_tensor(image, (self.size, self.size))
 
     def normalize(self, picture: Tensor) -> Tensor:
         """Does step 4: (B, 1 or 3, size, size) in 0..1 to (B, 3, size, size), SAM-normalised."""
@@ -86,7 +86,7 @@ def to_three_channels(image: Tensor) -> Tensor:
     return torch.cat([group.mean(dim=1, keepdim=True) for group in image.tensor_split(3, dim=1)], dim=1)
 
 
-def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_tensor(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Resizes (B, C, H, W) bilinearly, anti-aliased along axes that shrink; exact identity where sizes agree."""
     if tuple(image.shape[-2:]) == tuple(size):
         return image
@@ -94,8 +94,8 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=shrinks)
 
 
-Kind = Literal["random", "official", "custom"]
-_KINDS: tuple[Kind, ...] = ("random", "official", "custom")
+WeightsKind = Literal["random", "official", "custom"]
+_KINDS: tuple[WeightsKind, ...] = ("random", "official", "custom")
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Provenance:
         sha256: of the file, 64 hexadecimal digits; of the tensors' bytes where the weights are random.
     """
 
-    kind: Kind
+    kind: WeightsKind
     sha256: str
 
     def to_tensor(self) -> Tensor:

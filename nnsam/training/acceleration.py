@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from nnsam.errors import InputError, NnsamWarning, SetupError
 from nnsam.networks.fused_unet import SegmentationNetwork
-from nnsam.networks.openvino_encoder import TOLERANCE, OpenVINOEncoder
+from nnsam.networks.openvino_encoder import RELATIVE_TOLERANCE, OpenVINOEncoder
 from nnsam.networks.sam_branch import ImageEncoder
 from nnsam.support.openvino import has_bfloat16
 
@@ -175,10 +175,10 @@ class CPUAcceleration:
             log(f"nnsam: SAM encoder in PyTorch ({error})")
             return
         difference = runtime.relative_difference(picture)
-        if not difference <= TOLERANCE[precision]:  # also true for NaN
+        if not difference <= RELATIVE_TOLERANCE[precision]:  # also true for NaN
             message = f"OpenVINO's {precision} embedding differs from PyTorch's by {difference:.1%} (RMS)"
             if wanted == "openvino":
-                raise SetupError(f"{message}, more than {TOLERANCE[precision]:.1%}; unset NNSAM_CPU_ENCODER")
+                raise SetupError(f"{message}, more than {RELATIVE_TOLERANCE[precision]:.1%}; unset NNSAM_CPU_ENCODER")
             log(f"nnsam: SAM encoder in PyTorch, because {message}")
             return
         quick, slow = self._timer(lambda: runtime(picture)), self._timer(lambda: self._in_torch(embed, picture))

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,17 +24,12 @@ from nnsam.networks.mobile_sam import MobileSAMEncoder
 from nnsam.networks.sam_branch import SAMBranch
 from nnsam.prompts.box_model import BoxModelSpec
 from nnsam.prompts.encoding import ENCODINGS
-from nnsam.prompts.sampling import BoxJitter, components
+from nnsam.prompts.sampling import MIN_PIXELS, BoxJitter, components
 from nnsam.support.files import atomic_file
 from nnsam.training.box_planning import box_settings
 from nnsam.training.prompted_dataset import PromptedDataset, ViewSampling
 from nnsam.training.sam_trainer import nnSAMTrainer
 from nnsam.training.transforms import IGNORE_LABEL, AppendBoxPrompt, RandomColours
-
-if TYPE_CHECKING:
-    pass
-    pass
-
 
 # A label called so holds many objects, each one connected component, that share a value only to keep apart from their
 # neighbours; see nnsam.datasets.objects.
@@ -71,9 +66,6 @@ def prompt_labels(dataset_json: dict[str, Any]) -> BoxLabels:
     if "ignore" in labels:
         for_network["ignore"] = IGNORE_LABEL
     return BoxLabels(for_network, single, labels.get("ignore"))
-
-
-MIN_PIXELS = 10
 
 
 def validate_boxes(trainer: "nnSAMBoxTrainer", objects_per_case: int) -> Path:

@@ -106,7 +106,17 @@ def check_fold(fold: int | str, preprocessed: Path | None, dataset_json: dict[st
         raise InputError(f"fold {fold} does not exist: {origin} has folds 0 to {folds - 1}; use one of them, or 'all'")
 
 
-_previous = None
+class _OneSentence:
+    """An exception hook that prints this package's errors as a sentence and leaves all others to the hook before."""
+
+    def __init__(self, before: Callable[..., object]):
+        self._before = before
+
+    def __call__(self, kind, error, trace) -> None:
+        if issubclass(kind, NnsamError) and not os.environ.get("NNSAM_TRACEBACK"):
+            print(f"nnsam: {error}", file=sys.stderr)  # noqa: T201
+        else:
+            self._before(kind, error, trace)
 
 
 def install() -> None:
@@ -115,14 +125,5 @@ def install() -> None:
     Called when nnU-Net looks up one of our trainers, that is in the processes of nnU-Net's commands. The exceptions
     themselves are ordinary ones: code that calls nnU-Net as a library can catch them.
     """
-    global _previous
-    if _previous is None:
-        _previous = sys.excepthook
-        sys.excepthook = _show
-
-
-def _show(kind, error, trace):
-    if issubclass(kind, NnsamError) and not os.environ.get("NNSAM_TRACEBACK"):
-        print(f"nnsam: {error}", file=sys.stderr)  # noqa: T201
-    else:
-        (_previous or sys.__excepthook__)(kind, error, trace)
+    if not isinstance(sys.excepthook, _OneSentence):
+        sys.excepthook = _OneSentence(sys.excepthook)

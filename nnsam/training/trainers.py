@@ -9,7 +9,7 @@ from torch import nn
 from nnsam.networks.baselines import UNETR, AutoSAM, BaselineNetwork, BasicUNet, SwinUNETR, check_monai
 from nnsam.networks.legacy import SKIP, LegacyFusedUNet, LegacySAMBranch
 from nnsam.networks.mobile_sam import MobileSAMEncoder
-from nnsam.networks.sam_branch import Kind, Provenance, SAMBranch, digest
+from nnsam.networks.sam_branch import Provenance, SAMBranch, WeightsKind, digest
 from nnsam.training.sam_trainer import nnSAMTrainer
 
 
@@ -57,7 +57,7 @@ class nnSAMLegacyTrainer(nnSAMTrainer):
         super().load_encoder(branch)
         assert isinstance(branch, LegacySAMBranch)
         branch.reinitialize_convolutions(self.seed or 0)
-        kind: Kind = "random" if branch.provenance.kind == "random" else "custom"
+        kind: WeightsKind = "random" if branch.provenance.kind == "random" else "custom"
         branch.origin.copy_(Provenance(kind, digest(branch.encoder)).to_tensor())
 
 

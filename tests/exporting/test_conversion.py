@@ -4,7 +4,7 @@ from torch import nn
 
 from nnsam.errors import InputError
 from nnsam.exporting.conversion import resize_matrix, to_openvino
-from nnsam.networks.sam_branch import resize
+from nnsam.networks.sam_branch import resize_tensor
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,7 @@ from nnsam.networks.sam_branch import resize
 def test_resizing_by_matrices_is_the_networks_resizing(source, target):
     image = torch.randn(2, 3, *source)
     rows, columns = (resize_matrix(old, new) for old, new in zip(source, target, strict=True))
-    torch.testing.assert_close(rows @ image @ columns.T, resize(image, target), atol=1e-6, rtol=0)
+    torch.testing.assert_close(rows @ image @ columns.T, resize_tensor(image, target), atol=1e-6, rtol=0)
 
 
 def test_names_and_a_free_batch():

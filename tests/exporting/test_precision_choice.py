@@ -1,11 +1,11 @@
 import pytest
 
 from nnsam.errors import InputError
-from nnsam.exporting.comparison import Candidate, choose, fused_is_faster
+from nnsam.exporting.comparison import MeasuredPrecision, choose, fused_is_faster
 
 
 def candidates(**values):
-    return {name: Candidate(*value) for name, value in values.items()}
+    return {name: MeasuredPrecision(*value) for name, value in values.items()}
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnsam.geometry.boxes import box_of_mask, clip, expand, flip, rasterize, resize, shift, sides, slices, to_pixels
+from nnsam.geometry.boxes import (
+    box_of_mask,
+    clip,
+    expand,
+    flip,
+    rasterize,
+    resize_boxes,
+    shift,
+    sides,
+    slices,
+    to_pixels,
+)
 
 
 @st.composite
@@ -48,9 +59,9 @@ def test_a_box_moves_with_a_crop_that_holds_it_and_back(case, data):
 def test_a_box_survives_resizing_there_and_back(case, a, b, c):
     shape, box = case
     factors = np.array([a, b, c][: len(shape)])
-    there = resize(box, factors)
-    np.testing.assert_allclose(resize(there, 1 / factors), box, atol=1e-9)
-    assert to_pixels(resize(there, 1 / factors)).tolist() == box.tolist()
+    there = resize_boxes(box, factors)
+    np.testing.assert_allclose(resize_boxes(there, 1 / factors), box, atol=1e-9)
+    assert to_pixels(resize_boxes(there, 1 / factors)).tolist() == box.tolist()
     np.testing.assert_allclose(sides(there), sides(box) * factors)
 
 

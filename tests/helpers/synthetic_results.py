@@ -11,7 +11,7 @@ from nnsam.fewshot.runs.state import RunKey, RunState
 from nnsam.fewshot.study.protocol import Protocol
 from nnsam.fewshot.study.splits import draw_subsets
 from nnsam.io.writing import write_png
-from nnsam.metrics.profiles import RULES as LEGACY_RULES
+from nnsam.metrics.profiles import LEGACY_RULES
 
 STRUCTURES = ("LV", "RV", "LA", "RA", "Myo")
 VERSIONS = {"python": "3.11.9", "nnsam": "0.4.0", "nnunetv2": "2.8.1", "torch": "2.8.0"}

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from nnsam.errors import SetupError
-from nnsam.networks.openvino_encoder import TOLERANCE, OpenVINOEncoder
+from nnsam.networks.openvino_encoder import RELATIVE_TOLERANCE, OpenVINOEncoder
 
 
 def image(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -79,7 +79,7 @@ def test_the_difference_shows_a_wrong_module_and_nan():
     assert runtime.relative_difference(x) < 1e-5
     with torch.no_grad():
         module.layer.weight.mul_(1.01)  # the compiled model keeps the old weights
-        assert runtime.relative_difference(x) > TOLERANCE["f32"]
+        assert runtime.relative_difference(x) > RELATIVE_TOLERANCE["f32"]
         module.layer.weight.fill_(float("nan"))
     assert math.isnan(runtime.relative_difference(x))
 

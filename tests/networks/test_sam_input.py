@@ -5,7 +5,7 @@ import torch
 
 from nnsam.errors import InputError
 from nnsam.networks import SAMInput
-from nnsam.networks.sam_branch import rescale_robust, resize, to_three_channels
+from nnsam.networks.sam_branch import rescale_robust, resize_tensor, to_three_channels
 
 # SAM's published statistics, written down again on purpose.
 MEAN = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
@@ -105,11 +105,11 @@ def test_a_flipped_patch_gives_the_flipped_image(axis, size):
 
 def test_resizing_is_exact_for_equal_sizes_and_antialiased_when_shrinking():
     image = patch(1, 1, 64, 64)
-    assert resize(image, (64, 64)) is image
+    assert resize_tensor(image, (64, 64)) is image
     stripes = torch.zeros(1, 1, 64, 64)
     stripes[..., ::2] = 1
     # Every second column averages out; without anti-aliasing a shrink to a third picks columns and aliases.
-    assert resize(stripes, (64, 20))[..., 2:-2].std() < 0.05
+    assert resize_tensor(stripes, (64, 20))[..., 2:-2].std() < 0.05
     assert torch.nn.functional.interpolate(stripes, (64, 20), mode="bilinear")[..., 2:-2].std() > 0.05
 
 

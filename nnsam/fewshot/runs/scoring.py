@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnsam.errors import InputError
-from nnsam.metrics.profiles import RULES
+from nnsam.metrics.profiles import LEGACY_RULES
 from nnsam.support.files import atomic_file
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _NAMES = {"DSC": "dice"}
 _POLICIES = {
     ("standard", "nan"): "a class that is empty on one side scores Dice 0 and NSD 0 and has no ASD and HD95; one that "
     "is empty on both sides has no score",
-    ("legacy", "nan"): RULES,
+    ("legacy", "nan"): LEGACY_RULES,
 }
 _REMOVE = "restore it, or remove it and run `nnsam fewshot run` again, which makes it again"
 

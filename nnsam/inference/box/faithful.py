@@ -12,8 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnsam.geometry.boxes import resize as resize_boxes
-from nnsam.geometry.boxes import shift, slices, to_pixels
+from nnsam.geometry.boxes import resize_boxes, shift, slices, to_pixels
 from nnsam.inference.box.image import resize
 from nnsam.inference.box.network import BoxNetwork
 from nnsam.inference.box.prediction import Request

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsam.geometry.boxes import resize as resize_boxes
-from nnsam.geometry.boxes import shift
+from nnsam.geometry.boxes import resize_boxes, shift
 from nnsam.inference.box.image import Plane, resize
 from nnsam.inference.box.network import BoxNetwork
 from nnsam.inference.box.prediction import Request
