@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers.fake_study import FakeStudy
+from helpers.fake_study import FakeStudy, let_nnunet_find
 
 from nnsam.cli.main import main
 
@@ -78,8 +78,7 @@ def test_status_of_a_study_that_was_not_started(study, capsys):
     ],
 )
 def test_sentences(study, capsys, monkeypatch, arguments, sentence):
-    # Importing nnU-Net takes seconds; its answer is tested below.
-    monkeypatch.setattr("nnsam.fewshot.runs.methods._nnunet_finds", lambda name: False)
+    let_nnunet_find(monkeypatch)  # its own answer is tested below
     assert run(study, *arguments) == 1
     error = capsys.readouterr().err
     assert sentence in error

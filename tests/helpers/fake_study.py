@@ -8,6 +8,9 @@ import os
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from nnsam.datasets.phantom import write_phantom_dataset
 from nnsam.fewshot.study.prepare import StudyRequest, prepare
@@ -22,6 +25,10 @@ _COMMANDS = {
 _MODULE = """
 import json, os, sys, time, zipfile
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
 
 def journal(*words):
     with open(os.environ["FAKE_JOURNAL"], "a") as file:
@@ -165,3 +172,18 @@ def wait_until(condition, seconds: float = 30) -> bool:
             return True
         time.sleep(0.05)
     return bool(condition())
+
+
+def let_nnunet_find(patch: pytest.MonkeyPatch, *names: str) -> list[str]:
+    """Takes the place of nnU-Net's search for trainers, whose import takes seconds; returns the names asked for."""
+    asked: list[str] = []
+
+    def search(name):
+        asked.append(name)
+        if name in names:
+            return object
+        raise RuntimeError("Could not find requested nnunet trainer")
+
+    module = SimpleNamespace(recursive_find_trainer_class_by_name=search)
+    patch.setitem(sys.modules, "nnunetv2.utilities.find_objects", module)
+    return asked

@@ -1,12 +1,11 @@
 """Which methods there are, and which trainer each one becomes."""
 
 import sys
-from types import SimpleNamespace
 
 import pytest
+from helpers.fake_study import let_nnunet_find
 
 from nnsam.errors import InputError, SetupError
-from nnsam.fewshot.runs import methods
 from nnsam.fewshot.runs.methods import (
     METHODS,
     check_available,
@@ -50,7 +49,7 @@ def test_budget_and_seed_are_not_the_methods(option):
 
 @pytest.mark.parametrize("name", ["resnet", "nnSAMBoxTrainer", "../nnUNetTrainer", "nnUNetTrainer; rm"])
 def test_unknown_methods_list_the_known_ones(name, monkeypatch):
-    monkeypatch.setattr(methods, "_nnunet_finds", lambda name: False)
+    let_nnunet_find(monkeypatch)
     with pytest.raises(InputError, match=r"unknown; known are nnUNetTrainer, nnSAMTrainer.*autosam"):
         find_method(name)
 
@@ -63,8 +62,7 @@ def test_nnunets_search_is_not_printed(capsys, monkeypatch, tmp_path):
 
 
 def test_other_trainers_of_nnunet_have_their_own_budget(monkeypatch):
-    asked = []
-    monkeypatch.setattr(methods, "_nnunet_finds", lambda name: asked.append(name) or name == "nnUNetTrainer_5epochs")
+    asked = let_nnunet_find(monkeypatch, "nnUNetTrainer_5epochs")
     method = find_method("nnUNetTrainer_5epochs")
     assert method.has_own_budget
     assert trainer_name(method, Budget(4, 40), 1) == "nnUNetTrainer_5epochs"
@@ -76,13 +74,7 @@ def test_other_trainers_of_nnunet_have_their_own_budget(monkeypatch):
 
 
 def test_nnunet_is_asked_for_other_trainers(monkeypatch):
-    def search(name):
-        if name == "nnUNetTrainerNoDA":
-            return object
-        raise RuntimeError("Could not find requested nnunet trainer")
-
-    module = SimpleNamespace(recursive_find_trainer_class_by_name=search)
-    monkeypatch.setitem(sys.modules, "nnunetv2.utilities.find_objects", module)
+    let_nnunet_find(monkeypatch, "nnUNetTrainerNoDA")
     assert find_method("nnUNetTrainerNoDA").has_own_budget
     with pytest.raises(InputError):
         find_method("nnUNetTrainerNone")
@@ -94,7 +86,7 @@ def test_twice_the_same():
 
 
 def test_monai_may_be_missing(monkeypatch):
-    monkeypatch.setattr(methods, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "monai", None)
     check_available(METHODS["nnSAMTrainer"])
     with pytest.raises(SetupError, match="the method swinunet needs MONAI; install it with"):
         check_available(METHODS["swinunet"])
