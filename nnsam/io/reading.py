@@ -54,6 +54,8 @@ def read_image(path: str | Path) -> Image:
     path = Path(path)
     if path.is_dir():
         return read_dicom_series(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; expected an image.")
     return _IMAGES[image_format(path).kind](path)
 
 
@@ -82,6 +84,8 @@ def read_labels(path: str | Path, key: str = PREDICTION_KEY) -> Image:
             labels.
     """
     path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; expected a label map.")
     found = format_of(path)
     if found is None or not found.holds_labels:
         raise InputError(f"{path} is no label map by its ending; expected {endings(label_formats())}.")

@@ -121,6 +121,12 @@ def test_other_endings_are_told(tmp_path):
             function(tmp_path / name)
 
 
+@pytest.mark.parametrize("function", [read_image, read_labels])
+def test_missing_files_are_told(tmp_path, function):
+    with pytest.raises(InputError, match=r"a\.png does not exist; expected"):
+        function(tmp_path / "a.png")
+
+
 def test_single_slices_keep_the_geometry_of_their_file():
     labels = make_labels("a.nii.gz", np.ones((1, 6, 8), bool), geometry=TURNED)
     flat = without_single_slice(labels)
