@@ -9,7 +9,6 @@ Example:
 """
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from typing import Any
 
 from nnsam.errors import InputError, NnsamError
 from nnsam.nnunet.commands import run_nnunet
+from nnsam.support.files import read_json, write_json
 
 DATASET = "Dataset999_NnsamDemo"
 CASES = 4
@@ -156,7 +156,7 @@ class Demo:
         from nnsam.io.overlay import OverlayCase, write_overlays
         from nnsam.io.reading import read_image, read_labels
 
-        labels = json.loads((raw / "dataset.json").read_text())["labels"]
+        labels = read_json(raw / "dataset.json", "expected nnU-Net's dataset.json")["labels"]
         names = {value: name for name, value in labels.items() if value}
         folder = self.folder / "overlays"
         folder.mkdir()
@@ -202,9 +202,7 @@ def write_summary(result: DemoResult) -> Path:
         },
     }
     path = result.folder / "summary.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1))
-    os.replace(temporary, path)
+    write_json(path, content, end="")
     return path
 
 

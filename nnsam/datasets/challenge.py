@@ -1,6 +1,5 @@
 """Folders of npz cases, `<set>/{train,val,test}/*.npz`, as raw nnU-Net data sets."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from nnsam.io.formats import NPZ_ENDING
 from nnsam.io.npz import NpzCase, read_npz_case
 from nnsam.io.writing import write_image, write_labels
 from nnsam.nnunet.raw_dataset import check_dataset_folder_name, write_dataset_json
-from nnsam.support.files import atomic_folder
+from nnsam.support.files import atomic_folder, write_json
 
 SPLITS = ("train", "val", "test")
 
@@ -89,7 +88,7 @@ def convert_npz_dataset(
         )
         if counts["val"]:
             fold = {split: [path.stem for found, path in files if found == split] for split in ("train", "val")}
-            (draft / "splits_final.json").write_text(json.dumps([fold], indent=2) + "\n", encoding="utf-8")
+            write_json(draft / "splits_final.json", [fold], indent=2)
     return NpzConversion({split: count for split, count in counts.items() if count}, labels, survey.file_ending)
 
 

@@ -1,6 +1,5 @@
 """Several npz sets as one raw nnU-Net data set of 8-bit RGB pictures, to train box prompts on."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +17,7 @@ from nnsam.io.image import to_eight_bit, to_rgb
 from nnsam.io.npz import NpzCase, read_npz_case
 from nnsam.io.writing import write_png
 from nnsam.nnunet.raw_dataset import check_dataset_folder_name, write_dataset_json
-from nnsam.support.files import atomic_folder
+from nnsam.support.files import atomic_folder, write_json
 
 MAX_VALUE = 255  # label pictures have 8 bits
 _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # half of the 8; the others are the same pairs in reverse
@@ -292,5 +291,5 @@ def _write_folds(folder: Path, pictures: dict[str, _NpzFile], patients: dict[str
     if not validation or not folds[0]["train"]:
         folds = patient_folds(patients, {identifier: source.set_name for identifier, source in pictures.items()})
     if folds:
-        (folder / "splits_final.json").write_text(json.dumps(folds, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / "splits_final.json", folds)
     return len(folds)

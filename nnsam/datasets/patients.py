@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nnsam.errors import InputError
 from nnsam.io.finding import group_channels, visible
+from nnsam.support.files import read_json
 
 FOLDS = 5  # as many as nnU-Net makes
 
@@ -173,10 +174,7 @@ _PARTS = ("imagesTr", "imagesTs")
 
 
 def _recorded(record: Path, cases: Iterable[str]) -> dict[str, str]:
-    try:
-        content = json.loads(record.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{record} cannot be read ({error}); write it again or remove it.") from error
+    content = read_json(record, "write it again or remove it.")
     if not isinstance(content, dict) or not all(isinstance(patient, str) and patient for patient in content.values()):
         raise InputError(f'{record} must hold one object {{"case": "patient", ...}}; mend or remove it.')
     names = set(cases)

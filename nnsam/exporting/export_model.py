@@ -1,11 +1,7 @@
 """Makes a bundle out of a trained model folder: complete and equal to the trained model, or nothing."""
 
 import errno
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,47 +28,7 @@ from nnsam.exporting.network_files import NetworkWriter, check_onnx
 from nnsam.inference.bundle import Bundle, is_bundle, write_manifest
 from nnsam.nnunet.description import describe
 from nnsam.nnunet.model_folder import TrainedModel, load_trained_model
-from nnsam.support.files import atomic_folder
-
-
-@contextmanager
-def replaced_folder(destination: str | Path, overwrite: bool) -> Iterator[Path]:
-    """Gives an empty temporary folder that takes the name `destination` when the block ends without error.
-
-    Args:
-        destination: the bundle to make.
-        overwrite: replace an older bundle there.
-
-    Yields:
-        The folder to write into.
-
-    Raises:
-        InputError: `destination` exists and is not to be replaced, or is something else than a bundle.
-    """
-    destination = Path(destination).absolute()
-    filled = destination.exists() and not (destination.is_dir() and not any(destination.iterdir()))
-    if not filled:
-        with atomic_folder(destination) as folder:
-            yield folder
-        return
-    if not is_bundle(destination):
-        raise InputError(
-            f"{destination} already exists and is no bundle; choose another output, nothing is overwritten"
-        )
-    if not overwrite:
-        raise InputError(f"{destination} already exists; choose another output, or replace it with --overwrite")
-    with tempfile.TemporaryDirectory(prefix=f".{destination.name}.", dir=destination.parent) as holder:
-        with atomic_folder(Path(holder, "new")) as folder:
-            yield folder
-        old = Path(holder, "old")
-        os.replace(destination, old)
-        try:
-            os.replace(Path(holder, "new"), destination)
-        except BaseException:
-            os.replace(old, destination)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-
+from nnsam.support.files import replaced_folder
 
 # Patches to compare precisions on, by the dimensions of a patch.
 PATCHES = {2: 32, 3: 8}
@@ -125,7 +81,8 @@ def export_model(
     if onnx:
         check_onnx()
     try:
-        with replaced_folder(output, overwrite) as draft_folder:
+        _check_replaceable(Path(output).absolute(), overwrite)
+        with replaced_folder(output) as draft_folder:
             model = load_trained_model(folder, folds, checkpoint)
             _refuse_baselines(model)
             description = describe(model)
@@ -144,6 +101,15 @@ def export_model(
             raise InputError(f"{output} cannot be written: the disk is full; free space or name another disk") from None
         raise InputError(f"{output} cannot be written ({error}); is the disk full?") from error
     return Bundle.open(output)
+
+
+def _check_replaceable(output: Path, overwrite: bool) -> None:
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    if not is_bundle(output):
+        raise InputError(f"{output} already exists and is no bundle; choose another output, nothing is overwritten")
+    if not overwrite:
+        raise InputError(f"{output} already exists; choose another output, or replace it with --overwrite")
 
 
 def _refuse_baselines(model: TrainedModel) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from nnsam.errors import InputError, SetupError
 from nnsam.support import openvino
-from nnsam.support.files import atomic_file
+from nnsam.support.files import read_json, sha256_of_file, write_json
 from nnsam.support.openvino import check_precision
 
 MANIFEST = "bundle.json"
@@ -21,7 +21,6 @@ FORMAT = "nnsam-bundle"
 # Raised when a bundle of this version would be misread by an older nnsam.
 FORMAT_VERSION = 1
 KINDS = ("automatic", "box")
-_BLOCK = 2**22
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class Bundle:
             path = folder / name
             if not path.is_file():
                 raise InputError(f"{folder} lacks its file {name}; copy the bundle again, or export the model again")
-            if file_digest(path) != expected:
+            if sha256_of_file(path) != expected:
                 raise InputError(
                     f"{path} is damaged or was edited (its SHA-256 is not the one in {MANIFEST}); copy the bundle "
                     "again, or export the model again"
@@ -149,11 +148,10 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         **manifest,
-        "files": {name: file_digest(folder / name) for name in names},
+        "files": {name: sha256_of_file(folder / name) for name in names},
     }
     content["digest"] = manifest_digest(content)
-    with atomic_file(folder / MANIFEST) as draft:
-        draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / MANIFEST, content)
     return Bundle(folder, content)
 
 
@@ -163,15 +161,6 @@ def manifest_digest(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, read in blocks."""
-    total = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            total.update(block)
-    return total.hexdigest()
-
-
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
@@ -179,10 +168,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise InputError(
             f"{folder} is no bundle: it has no {MANIFEST}{hint if (folder / 'plans.json').is_file() else ''}"
         )
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}); copy the bundle again, or export the model again") from None
+    manifest = read_json(path, "copy the bundle again, or export the model again")
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise InputError(f"{path} is not the description of an nnsam bundle; expected what `nnsam export` wrote")
     version = manifest.get("format_version")

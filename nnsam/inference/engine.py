@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError, NnsamError, NnsamWarning
-from nnsam.inference.bundle import file_digest
-from nnsam.support.files import atomic_file
+from nnsam.support.files import atomic_file, sha256_of_file
 from nnsam.support.openvino import compile_hint, import_openvino
 
 LIMIT = 2**29
@@ -347,4 +346,4 @@ def _bytes(exported: Any) -> bytes:
 
 def _identity(path: Path) -> str:
     weights = path.with_suffix(".bin")
-    return file_digest(path) + (file_digest(weights) if weights.is_file() else "")
+    return sha256_of_file(path) + (sha256_of_file(weights) if weights.is_file() else "")

@@ -1,6 +1,5 @@
 """Which classes to score: names and label values, from nnU-Net's dataset.json."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError
+from nnsam.support.files import read_json
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,7 @@ def read_classes(dataset_json: str | Path) -> Classes:
         InputError: the file is missing, not JSON, or without usable labels.
     """
     path = Path(dataset_json)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({error}).") from error
+    content = read_json(path, "expected nnU-Net's dataset.json")
     labels = content.get("labels") if isinstance(content, dict) else None
     if not isinstance(labels, dict):
         raise InputError(f'{path} has no "labels"; expected nnU-Net\'s dataset.json.')

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from nnsam.errors import InputError, NnsamError
 from nnsam.nnunet.checkpoint import read_nnunet_checkpoint
 from nnsam.nnunet.trainer_names import TRAINERS, trainer_class
 from nnsam.prompts.box_model import BoxModelSpec
+from nnsam.support.files import read_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -237,12 +237,8 @@ def _folds_of_prediction(found: Sequence[str]) -> tuple[list[str], str]:
 
 def _read_object(path: Path) -> dict[str, Any]:
     """Returns the JSON object in a file of a model folder."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path.parent} has no {path.name}; expected the model folder of a trained model") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}); copy the model folder again") from None
+    missing = f"{path.parent} has no {path.name}; expected the model folder of a trained model"
+    content = read_json(path, "copy the model folder again", missing)
     if not isinstance(content, dict):
         raise InputError(f"{path} does not hold a JSON object; expected what nnU-Net wrote")
     return content

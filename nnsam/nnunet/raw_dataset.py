@@ -1,6 +1,5 @@
 """Raw nnU-Net data sets: how they are written, and which cases one holds."""
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 from nnsam.errors import InputError, SetupError
 from nnsam.io.finding import group_channels, visible
 from nnsam.io.formats import kind_of
+from nnsam.support.files import read_json, write_json
 
 # A class is one label value, or in region-based training the list of values that it unites.
 LabelNames = Mapping[str, int | Sequence[int]]
@@ -64,7 +64,7 @@ def write_dataset_json(
         content["regions_class_order"] = list(regions_class_order)
     if description is not None:
         content["description"] = description
-    (folder / "dataset.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / "dataset.json", content, indent=2)
 
 
 @dataclass(frozen=True)
@@ -150,12 +150,8 @@ def read_source(folder: str | Path) -> Source:
 
 
 def _read_dataset_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path.parent} holds no dataset.json; expected a raw nnU-Net data set") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); expected nnU-Net's dataset.json") from error
+    missing = f"{path.parent} holds no dataset.json; expected a raw nnU-Net data set"
+    content = read_json(path, "expected nnU-Net's dataset.json", missing)
     kinds = {"channel_names": dict, "labels": dict, "file_ending": str}
     wrong = [
         key for key, kind in kinds.items() if not isinstance(content, dict) or not isinstance(content.get(key), kind)

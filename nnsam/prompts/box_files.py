@@ -3,7 +3,6 @@
 They come in the users' convention and leave in this package's, see :mod:`nnsam.prompts.convention`.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from nnsam.io.finding import InputFile, find_labels, some
 from nnsam.io.image import Image
 from nnsam.io.reading import read_labels
 from nnsam.prompts.convention import check_boxes
+from nnsam.support.files import read_json
 
 MAX_LABEL = 65535
 
@@ -79,11 +79,7 @@ def _prompts(boxes: Any, labels: Any, image: Image, source: str) -> BoxPrompts:
 
 
 def _json_source(path: Path) -> BoxSource:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path} cannot be read as JSON ({reason}).") from error
+    content = read_json(path, "expected a list of boxes, or an object from file names to boxes.")
     if not isinstance(content, (list, dict)):
         raise InputError(f"{path}: expected a list of boxes, or an object from file names to boxes; found {content!r}.")
 

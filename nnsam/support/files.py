@@ -1,13 +1,18 @@
-"""Folders and files that appear complete or not at all, whatever interrupts the writing."""
+"""Folders and files that appear complete or not at all, whatever interrupts the writing; JSON; SHA-256 of files."""
 
+import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from nnsam.errors import InputError
+
+_BLOCK = 1 << 20
 
 
 @contextmanager
@@ -36,12 +41,7 @@ def atomic_folder(destination: str | Path) -> Iterator[Path]:
     destination = Path(destination).absolute()
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise InputError(f"{destination} already exists and is not an empty folder; choose another one or remove it.")
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        # mkdtemp's folder is private (mode 700), so that the result is a folder inside it, with the user's own mode.
-        holder = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
-    except OSError as error:
-        raise InputError(f"{destination.parent} cannot be written to ({error.strerror or error}).") from error
+    holder = _temporary_folder(destination)
     try:
         folder = holder / destination.name
         folder.mkdir()
@@ -49,6 +49,48 @@ def atomic_folder(destination: str | Path) -> Iterator[Path]:
         if destination.is_dir():
             destination.rmdir()  # empty; Windows does not replace a folder by a folder
         os.replace(folder, destination)
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def _temporary_folder(destination: Path) -> Path:
+    """Makes a folder beside `destination`, on the same disk."""
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        # mkdtemp's folder is private (mode 700), so that the result is a folder inside it, with the user's own mode.
+        return Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+    except OSError as error:
+        raise InputError(f"{destination.parent} cannot be written to ({error.strerror or error}).") from error
+
+
+@contextmanager
+def replaced_folder(destination: str | Path) -> Iterator[Path]:
+    """As :func:`atomic_folder`, but `destination` may hold something, which stays until the block has ended well.
+
+    The caller has looked at what it holds: nothing of it is kept.
+
+    Raises:
+        InputError: `destination` is a file, or cannot be replaced.
+    """
+    destination = Path(destination).absolute()
+    if not destination.is_dir():
+        with atomic_folder(destination) as folder:
+            yield folder
+        return
+    holder = _temporary_folder(destination)
+    new, old = holder / "new", holder / "old"
+    try:
+        with atomic_folder(new) as folder:
+            yield folder
+        try:
+            os.replace(destination, old)
+            try:
+                os.replace(new, destination)
+            except BaseException:
+                os.replace(old, destination)
+                raise
+        except OSError as error:
+            raise InputError(f"{destination} cannot be replaced ({error.strerror or error}).") from error
     finally:
         shutil.rmtree(holder, ignore_errors=True)
 
@@ -80,3 +122,51 @@ def atomic_file(destination: str | Path) -> Iterator[Path]:
         os.replace(temporary, destination)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_json(path: str | Path, expected: str, missing: str | None = None) -> Any:
+    """Reads a JSON file.
+
+    Args:
+        path: the file.
+        expected: end of the sentence that says that the file cannot be read: what was expected, or what to do.
+        missing: the sentence where there is no such file; None for that of any unreadable file.
+
+    Raises:
+        InputError: no such file, an unreadable one, or no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # text that is not UTF-8 or not JSON raises a ValueError
+        if missing is not None and isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise InputError(missing) from None
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} cannot be read as JSON ({reason}); {expected}") from error
+
+
+def write_json(path: str | Path, content: Any, *, indent: int = 1, end: str = "\n", allow_nan: bool = True) -> None:
+    """Writes a JSON file, whole or not at all.
+
+    Args:
+        path: file to create or to replace; its parents are made.
+        content: what JSON can hold.
+        indent: spaces per level.
+        end: what follows the last brace.
+        allow_nan: write values that are not finite, which other programs may not read.
+
+    Raises:
+        InputError: it cannot be written there.
+        ValueError: a value that is not finite, without `allow_nan`.
+    """
+    text = json.dumps(content, indent=indent, allow_nan=allow_nan) + end
+    with atomic_file(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
+def sha256_of_file(path: str | Path) -> str:
+    """Returns the SHA-256 of a file's bytes, lower-case hexadecimal; the file is read in blocks."""
+    total = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            total.update(block)
+    return total.hexdigest()

@@ -1,6 +1,5 @@
 """Plans box-prompt training for a raw data set: checks, fingerprint, plans file."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from nnsam.errors import InputError, SetupError
 from nnsam.nnunet.commands import call_in_fresh_interpreter
+from nnsam.support.files import read_json
 
 PLANS_NAME = "nnSAMBoxPlans"
 
@@ -81,7 +81,7 @@ def _dataset_name(dataset: str | int) -> str:
 
 
 def _check_fits(raw: Path) -> None:
-    channels = json.loads((raw / "dataset.json").read_text()).get("channel_names", {})
+    channels = read_json(raw / "dataset.json", "expected nnU-Net's dataset.json").get("channel_names", {})
     if len(channels) not in (1, 3):
         raise InputError(
             f"{raw.name} has {len(channels)} image channels; box prompts work on grey (1) or RGB (3) images"

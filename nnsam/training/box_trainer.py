@@ -1,7 +1,6 @@
 """nnSAMBoxTrainer: nnU-Net's residual-encoder U-Net trained with box prompts (Stock et al.), and its relatives."""
 
 import copy
-import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from nnsam.networks.sam_branch import SAMBranch
 from nnsam.prompts.box_model import BoxModelSpec
 from nnsam.prompts.encoding import ENCODINGS
 from nnsam.prompts.sampling import MIN_PIXELS, BoxJitter, components
-from nnsam.support.files import atomic_file
+from nnsam.support.files import write_json
 from nnsam.training.box_planning import box_settings
 from nnsam.training.prompted_dataset import PromptedDataset, ViewSampling
 from nnsam.training.sam_trainer import nnSAMTrainer
@@ -101,8 +100,7 @@ def validate_boxes(trainer: "nnSAMBoxTrainer", objects_per_case: int) -> Path:
     }
     path = Path(trainer.output_folder, "validation", "summary.json")
     path.parent.mkdir(exist_ok=True)
-    with atomic_file(path) as draft:
-        draft.write_text(json.dumps(summary, indent=1))
+    write_json(path, summary, end="")
     trainer.print_to_log_file("Validation complete", also_print_to_console=True)
     trainer.print_to_log_file(f"Mean Validation Dice with box prompts: {mean:.4f} ({len(results)} cases)")
     trainer.set_deep_supervision_enabled(True)

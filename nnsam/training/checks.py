@@ -1,6 +1,5 @@
 """Checks before nnU-Net's trainer writes anything: versions, configuration, fold."""
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnsam.errors import InputError, NnsamError, SetupError
+from nnsam.support.files import read_json
 
 
 def release(text: str) -> tuple[int, ...]:
@@ -93,7 +93,8 @@ def check_fold(fold: int | str, preprocessed: Path | None, dataset_json: dict[st
         return
     splits_file = preprocessed / "splits_final.json"
     if splits_file.is_file():
-        folds, origin = len(json.loads(splits_file.read_text())), f"{splits_file.name} of {preprocessed.name}"
+        folds = len(read_json(splits_file, "expected nnU-Net's list of folds"))
+        origin = f"{splits_file.name} of {preprocessed.name}"
     else:
         folds, origin = 5, "nnU-Net's default split"
         cases = int(dataset_json.get("numTraining", folds))

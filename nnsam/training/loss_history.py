@@ -3,10 +3,9 @@
 Imports no torch: few-shot studies read the files from processes that only start others.
 """
 
-import json
 from pathlib import Path
 
-from nnsam.support.files import atomic_file
+from nnsam.support.files import atomic_file, read_json, write_json
 
 JSON_NAME = "loss_parts.json"
 PNG_NAME = "loss_parts.png"
@@ -27,7 +26,7 @@ def has_learnt(parts: dict[str, float]) -> bool:
 def unlearnt_level_sets(folder: str | Path) -> bool:
     """Whether the last epoch in an output folder says that its level-set head has learnt nothing; False without one."""
     path = Path(folder, JSON_NAME)
-    epochs = json.loads(path.read_text()) if path.is_file() else []
+    epochs = read_json(path, "train again") if path.is_file() else []
     return bool(epochs) and not has_learnt(epochs[-1]["train"])
 
 
@@ -45,13 +44,12 @@ class LossHistory:
         self.epochs: list[dict] = []
         path = self.folder / JSON_NAME
         if start_epoch and path.is_file():
-            self.epochs = [entry for entry in json.loads(path.read_text()) if entry["epoch"] < start_epoch]
+            self.epochs = [entry for entry in read_json(path, "remove it") if entry["epoch"] < start_epoch]
 
     def add(self, epoch: int, train: dict[str, float], validation: dict[str, float]) -> None:
         """Appends one epoch and rewrites both files."""
         self.epochs.append({"epoch": epoch, "train": train, "validation": validation})
-        with atomic_file(self.folder / JSON_NAME) as path:
-            path.write_text(json.dumps(self.epochs, indent=1))
+        write_json(self.folder / JSON_NAME, self.epochs, end="")
         with atomic_file(self.folder / PNG_NAME) as path:
             self.plot(path)
 

@@ -4,7 +4,6 @@ Only hooks that nnU-Net 2.8 means to be overridden are overridden; its loops, st
 are.
 """
 
-import json
 import random
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from nnsam.losses.compound import SegmentationAndLevelSetLoss
 from nnsam.networks.fused_unet import FusedUNet, SegmentationNetwork
 from nnsam.networks.mobile_sam import MobileSAMEncoder, load_encoder_state
 from nnsam.networks.sam_branch import Provenance, SAMBranch, digest
-from nnsam.support.files import atomic_file
+from nnsam.support.files import write_json
 from nnsam.training.acceleration import CPUAcceleration, check_settings
 from nnsam.training.checks import check_configuration, check_fold, check_versions
 from nnsam.training.loss_history import LossHistory, has_learnt
@@ -46,8 +45,7 @@ def record_weights(branch: SAMBranch, path: Path, sam_size: int) -> str:
     """Writes the origin of a branch's weights as JSON; returns a line for the log."""
     provenance = branch.provenance
     record = {"kind": provenance.kind, "sha256": provenance.sha256, "sam_size": sam_size}
-    with atomic_file(path) as draft:
-        draft.write_text(json.dumps(record, indent=1))
+    write_json(path, record, end="")
     return f"nnsam: SAM branch with {provenance}"
 
 

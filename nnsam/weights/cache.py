@@ -4,7 +4,6 @@ Layout of `<home>/weights`: `mobile_sam.pt` (verified; it gets this name by :fun
 `mobile_sam.pt.part` (a broken-off download that the next one continues) and `mobile_sam.pt.lock`.
 """
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from nnsam.errors import WeightsError
 from nnsam.support import environment
+from nnsam.support.files import sha256_of_file
 
 _CHUNK = 1 << 20
 _REPOSITORY = "https://github.com/ChaoningZhang/MobileSAM"
@@ -92,14 +92,10 @@ def sha256_of(path: Path) -> str:
     Raises:
         WeightsError: The file cannot be read.
     """
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
+        return sha256_of_file(path)
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
-    return digest.hexdigest()
 
 
 def is_intact(path: Path, spec: CheckpointSpec = OFFICIAL) -> bool:

@@ -1,9 +1,11 @@
+import hashlib
 import os
+from pathlib import Path
 
 import pytest
 
 from nnsam.errors import InputError
-from nnsam.support.files import atomic_file, atomic_folder
+from nnsam.support.files import atomic_file, atomic_folder, read_json, replaced_folder, sha256_of_file, write_json
 
 
 def test_folder_appears_only_when_the_block_has_ended(tmp_path):
@@ -27,7 +29,13 @@ def write_half_a_file(target, error):
         raise error
 
 
-@pytest.mark.parametrize("write", [write_half_a_folder, write_half_a_file])
+def write_half_a_replacement(target, error):
+    with replaced_folder(target) as draft:
+        (draft / "half.txt").write_text("half")
+        raise error
+
+
+@pytest.mark.parametrize("write", [write_half_a_folder, write_half_a_replacement, write_half_a_file])
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_nothing_stays_after_an_interruption(tmp_path, write, error):
     with pytest.raises(error):
@@ -76,3 +84,68 @@ def test_places_that_cannot_be_written_to_are_named(tmp_path):
     with pytest.raises(InputError, match="is a folder"):
         with atomic_file(tmp_path):
             pass
+
+
+def test_a_full_folder_is_replaced_when_the_block_has_ended_well(tmp_path):
+    target = tmp_path / "result"
+    target.mkdir()
+    (target / "old.txt").write_text("old")
+    with pytest.raises(KeyboardInterrupt):
+        write_half_a_replacement(target, KeyboardInterrupt)
+    assert [path.name for path in target.iterdir()] == ["old.txt"]
+    with replaced_folder(target) as draft:
+        (draft / "new.txt").write_text("new")
+        assert (target / "old.txt").exists()
+    assert [path.name for path in target.iterdir()] == ["new.txt"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_the_old_folder_comes_back_where_the_new_one_cannot_be_moved(tmp_path, monkeypatch):
+    target = tmp_path / "result"
+    target.mkdir()
+    (target / "old.txt").write_text("old")
+    move = os.replace
+
+    def stubborn(source, destination):
+        if Path(source).name == "new" and Path(destination) == target:
+            raise PermissionError(13, "in use")
+        move(source, destination)
+
+    monkeypatch.setattr(os, "replace", stubborn)
+    with pytest.raises(InputError, match="cannot be replaced"):
+        with replaced_folder(target):
+            pass
+    assert [path.name for path in target.iterdir()] == ["old.txt"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_json_there_and_back(tmp_path):
+    path = tmp_path / "new" / "a.json"
+    write_json(path, {"é": [1, 2.5]})
+    assert path.read_bytes() == b'{\n "\\u00e9": [\n  1,\n  2.5\n ]\n}\n'
+    assert read_json(path, "expected anything") == {"é": [1, 2.5]}
+    write_json(path, {}, indent=4, end="")
+    assert path.read_bytes() == b"{}"
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(path, float("nan"), allow_nan=False)
+    assert path.read_bytes() == b"{}"
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", None])
+def test_json_that_cannot_be_read_is_told_with_what_was_expected(tmp_path, content):
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.json cannot be read as JSON \(.+\); write it again"):
+        read_json(path, "write it again")
+
+
+def test_a_missing_json_file_has_a_sentence_of_its_own(tmp_path):
+    with pytest.raises(InputError, match=r"^make one$"):
+        read_json(tmp_path / "a.json", "write it again", missing="make one")
+
+
+def test_sha256_of_a_file_longer_than_a_block(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"ab" * 1_000_000)
+    assert sha256_of_file(path) == hashlib.sha256(b"ab" * 1_000_000).hexdigest()

@@ -1,11 +1,10 @@
 """The figure of `nnsam bench cpu`: speed-ups over PyTorch, and the rows of Table 4, warm and cold."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnsam.bench.cpu.ratios import PYTORCH
-from nnsam.support.files import atomic_file
+from nnsam.support.files import atomic_file, write_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,8 +35,7 @@ def write_results(result: dict[str, Any], folder: str | Path) -> None:
     Raises:
         InputError: it cannot be written to.
     """
-    with atomic_file(Path(folder) / JSON_NAME) as draft:
-        draft.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(Path(folder) / JSON_NAME, result)
     plot_cpu(result, Path(folder) / PNG_NAME)
 
 

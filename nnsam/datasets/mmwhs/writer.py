@@ -1,6 +1,5 @@
 """Writes converted MM-WHS cases and keeps count of patients, classes and what a reader should know."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from nnsam.io.finding import image_name
 from nnsam.io.image import Image
 from nnsam.io.writing import write_image, write_labels
 from nnsam.nnunet.raw_dataset import write_dataset_json
+from nnsam.support.files import write_json
 
 _ENDING = ".nii.gz"
 
@@ -121,8 +121,7 @@ class Writer:
             file_ending=_ENDING,
             description=f"MM-WHS; {rule}. Patients of the cases: patients.json.",
         )
-        text = json.dumps(dict(sorted(self._patients.items())), indent=2)
-        (self._folder / "patients.json").write_text(text + "\n", encoding="utf-8")
+        write_json(self._folder / "patients.json", dict(sorted(self._patients.items())), indent=2)
         cases = {part: count for part, count in self._counts.items() if count}
         return MMWHSConversion(cases, len(set(self._patients.values())), labels, rule, tuple(self._notes))
 

@@ -1,9 +1,6 @@
 """The report of a study: tables, figures and how to repeat it, as Markdown, LaTeX, HTML and CSV."""
 
-import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +25,7 @@ from nnsam.fewshot.report.tables import (
     times,
 )
 from nnsam.fewshot.runs.state import DONE
-from nnsam.support.files import atomic_folder
+from nnsam.support.files import replaced_folder
 
 _TEXTS = {"report.md": MARKDOWN, "report.tex": LATEX, "report.html": HTML}
 FILES = (*_TEXTS, "report.csv")
@@ -118,7 +115,7 @@ def write_report(
     _check_replaceable(folder)
     results = read_results(experiment, validation=options.validation, allow_mixed_versions=options.allow_mixed_versions)
     reference = find_reference(results, options.reference)
-    with _replacing(folder) as draft:
+    with replaced_folder(folder) as draft:
         (draft / FIGURES).mkdir()
         numbers, content = _content(results, reference, options, draft / FIGURES)
         for file, form in _TEXTS.items():
@@ -184,25 +181,3 @@ def _foreign(folder: Path) -> Sequence[str]:
     figures = folder / FIGURES
     inside = figures.iterdir() if figures.is_dir() else ()
     return sorted([*names, *(f"{FIGURES}/{path.name}" for path in inside if path.suffix != ".png")])
-
-
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """As `atomic_folder`, but for a folder that may hold an earlier report, which stays until the new one is there."""
-    folder = folder.absolute()
-    new = folder.with_name(f".{os.getpid()}.{folder.name}.new")
-    old = folder.with_name(f".{os.getpid()}.{folder.name}.old")
-    try:
-        with atomic_folder(new) as draft:
-            yield draft
-        if folder.is_dir():
-            os.replace(folder, old)
-        try:
-            os.replace(new, folder)
-        except OSError as error:
-            if old.is_dir():
-                os.replace(old, folder)
-            raise InputError(f"{folder} cannot be written ({error.strerror or error})") from error
-    finally:
-        for leftover in (new, old):
-            shutil.rmtree(leftover, ignore_errors=True)

@@ -1,6 +1,5 @@
 """Trains and predicts with nnU-Net's commands, in the study's own folders."""
 
-import json
 import os
 import zipfile
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from nnsam.errors import InputError
 from nnsam.fewshot.runs.options import StudyRunOptions
 from nnsam.fewshot.study import layout
 from nnsam.nnunet.commands import run_nnunet
+from nnsam.support.files import read_json
 from nnsam.training.loss_history import unlearnt_level_sets
 
 FINAL = "checkpoint_final.pth"
@@ -53,7 +53,7 @@ class NnunetModel:
     def sam_weights(self) -> Any:
         """What nnSAM's trainer recorded of its encoder's weights; None without an encoder."""
         path = self.folder / "fold_0" / "sam_weights.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return read_json(path, "restore it, or train again") if path.is_file() else None
 
     @property
     def warning(self) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnsam.errors import InputError
 from nnsam.metrics.profiles import LEGACY_RULES
-from nnsam.support.files import atomic_file
+from nnsam.support.files import read_json, sha256_of_file, write_json
 
 if TYPE_CHECKING:
     from nnsam.metrics.evaluation import Evaluation
@@ -60,15 +60,14 @@ def score(folder: Path, predictions: str, name: str, references: Path, dataset_j
     profile = PARTS[predictions][name]
     content = _content(evaluate(folder / predictions, references, dataset_json=dataset_json, profile=profile))
     content["predictions"] = hashes
-    with atomic_file(folder / name) as draft:
-        draft.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(folder / name, content, allow_nan=False)
 
 
 def hash_predictions(folder: Path) -> dict[str, str]:
     """Case -> SHA-256 of its label map, sorted."""
     from nnsam.io.finding import find_labels
 
-    return {case: _sha256(path) for case, path in find_labels(folder).items()}
+    return {case: sha256_of_file(path) for case, path in find_labels(folder).items()}
 
 
 def hash_results(folder: Path) -> dict[str, str]:
@@ -77,7 +76,7 @@ def hash_results(folder: Path) -> dict[str, str]:
     for predictions, scores in PARTS.items():
         if (folder / predictions).is_dir():
             found[predictions] = hash_of_hashes(hash_predictions(folder / predictions))
-        found |= {name: _sha256(folder / name) for name in scores if (folder / name).is_file()}
+        found |= {name: sha256_of_file(folder / name) for name in scores if (folder / name).is_file()}
     return found
 
 
@@ -112,7 +111,7 @@ def _edited_case(folder: Path, predictions: str) -> str:
     found = hash_predictions(folder / predictions)
     for name in PARTS[predictions]:
         if (folder / name).is_file():
-            expected = json.loads((folder / name).read_text(encoding="utf-8"))["predictions"]
+            expected = read_json(folder / name, _REMOVE)["predictions"]
             return next((c for c in sorted(expected.keys() | found.keys()) if expected.get(c) != found.get(c)), "")
     return ""
 
@@ -135,7 +134,3 @@ def _content(result: "Evaluation") -> dict[str, Any]:
 
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -9,7 +9,7 @@ from typing import Any
 
 from nnsam.errors import InputError
 from nnsam.fewshot.study.protocol import Protocol, subset_name
-from nnsam.support.files import atomic_file
+from nnsam.support.files import write_json
 
 RUNS = "runs"
 
@@ -111,8 +111,7 @@ class RunState:
     def write(self, experiment: str | Path) -> None:
         """Writes the record into the run's folder of a study."""
         content = self._content()
-        with atomic_file(self.key.folder(experiment) / FILE) as draft:
-            draft.write_text(json.dumps({**content, "digest": _digest(content)}, indent=1) + "\n", encoding="utf-8")
+        write_json(self.key.folder(experiment) / FILE, {**content, "digest": _digest(content)})
 
     def enter(self, state: str, experiment: str | Path, error: str = "") -> None:
         """Changes the state and writes the record."""

@@ -1,7 +1,6 @@
 """The cases of a study: what is known of each before training, and raw data sets made of a part of them."""
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from nnsam.io.image import Geometry, Tolerance, Tolerances
 from nnsam.io.reading import read_header, read_labels
 from nnsam.metrics.classes import Classes
 from nnsam.nnunet.raw_dataset import SourceCase
+from nnsam.support.files import sha256_of_file, write_json
 
 # Of spacings, relative; of directions, absolute; of origins, in pixels. Writers round these numbers.
 _TOLERANCE = 1e-3
@@ -45,7 +45,7 @@ def hash_files(paths: Sequence[Path]) -> str:
     total = hashlib.sha256()
     for path in paths:
         try:
-            total.update(hashlib.sha256(path.read_bytes()).digest())
+            total.update(bytes.fromhex(sha256_of_file(path)))
         except OSError as error:
             raise InputError(f"{path} cannot be read ({error.strerror or error}); restore it") from error
     return total.hexdigest()
@@ -146,7 +146,7 @@ def write_raw_dataset(folder: Path, cases: Mapping[str, SourceCase], dataset: Ma
     """
     write_cases(folder, "Tr", cases.values(), dataset["file_ending"])
     content = {**dataset, "name": folder.name, "numTraining": len(cases)}
-    (folder / "dataset.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / "dataset.json", content, indent=2)
 
 
 def read_cases(

@@ -7,7 +7,6 @@ temporary data set of the training cases alone, and preprocesses training and va
 planning.json says what the study asks of it: configuration, planner, and what is set by hand for small budgets.
 """
 
-import hashlib
 import json
 import math
 import os
@@ -27,7 +26,7 @@ from nnsam.fewshot.study import layout
 from nnsam.fewshot.study.cases import read_cases, write_raw_dataset
 from nnsam.fewshot.study.protocol import Protocol
 from nnsam.nnunet.commands import run_nnunet
-from nnsam.support.files import atomic_file
+from nnsam.support.files import read_json, sha256_of_file, write_json
 from nnsam.support.machine import package_version
 
 FILE = "planning.json"
@@ -75,8 +74,7 @@ class PlanOptions:
     def write(self, folder: str | Path, protocol_digest: str) -> None:
         """Writes the options into a study's folder, for the protocol with the given digest."""
         content = {"format_version": FORMAT_VERSION, **asdict(self), "note": self.note, "protocol": protocol_digest}
-        with atomic_file(Path(folder) / FILE) as draft:
-            draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(Path(folder) / FILE, content)
 
     @classmethod
     def read(cls, folder: str | Path, protocol_digest: str) -> "PlanOptions":
@@ -239,7 +237,7 @@ class _Planning:
         names = {*training, *validation}
         # Checked first: what nnU-Net would read was possibly edited since `prepare`.
         cases = self._read(raw / self.name, names)
-        dataset = json.loads((raw / self.name / "dataset.json").read_text(encoding="utf-8"))
+        dataset = read_json(raw / self.name / "dataset.json", "restore it, or prepare the study again")
         if self.protocol.planning == "all":
             pool = set(self.protocol.hashes) - set(self.protocol.test)
             planned_from = self._read(raw / layout.pool_dataset(), pool)
@@ -252,7 +250,7 @@ class _Planning:
         folder = self.draft / "preprocessed" / self.name
         self._finish_plans(folder)
         split = [{"train": list(training), "val": list(validation)}]
-        (folder / "splits_final.json").write_text(json.dumps(split, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / "splits_final.json", split)
         # numTraining now counts the validation cases too, as in every nnU-Net data set.
         shutil.copyfile(raw / self.name / "dataset.json", folder / "dataset.json")
         options = ["-plans_name", layout.PLANS, "-c", self.options.configuration, "-np", processes]
@@ -265,14 +263,14 @@ class _Planning:
 
     def _finish_plans(self, folder: Path) -> None:
         path = folder / f"{layout.PLANS}.json"
-        plans = json.loads(path.read_text(encoding="utf-8"))
+        plans = read_json(path, "expected nnU-Net's plans")
         if self.options.configuration not in plans["configurations"]:
             raise InputError(
                 f"nnU-Net plans no {self.options.configuration} for these data, only "
                 f"{', '.join(plans['configurations'])}; prepare the study with --config 2d"
             )
         override(plans, self.options)
-        path.write_text(json.dumps(plans, indent=4) + "\n", encoding="utf-8")
+        write_json(path, plans, indent=4)
 
     def _nnunet(self, command: str, raw: Path, *arguments: str) -> None:
         environment = {
@@ -322,7 +320,7 @@ def _write_marker(
         "commands": list(commands),
         "nnunetv2": package_version("nnunetv2"),
     }
-    (folder / MARKER).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / MARKER, content)
 
 
 def _check_planned(folder: Path, protocol: Protocol, options: PlanOptions) -> tuple[str, ...]:
@@ -345,7 +343,7 @@ def _check_planned(folder: Path, protocol: Protocol, options: PlanOptions) -> tu
 
 
 def _sha256(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    return sha256_of_file(path) if path.is_file() else None
 
 
 _MEND = "move it away, and it will be planned again"

@@ -13,7 +13,7 @@ from typing import Any
 
 from nnsam.errors import InputError
 from nnsam.fewshot.study.splits import Split
-from nnsam.support.files import atomic_file
+from nnsam.support.files import write_json
 
 FILE = "protocol.json"
 FORMAT_VERSION = 1
@@ -87,8 +87,7 @@ class Protocol:
     def write(self, folder: str | Path) -> Path:
         """Writes the record into a folder and returns its path."""
         content = {**self._content(), "list_hashes": self.list_hashes(), "digest": self.digest}
-        with atomic_file(Path(folder) / FILE) as draft:
-            draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_json(Path(folder) / FILE, content)
         return Path(folder) / FILE
 
     @classmethod

@@ -15,7 +15,7 @@ from nnsam.inference.folders.pipeline import RunCancelled, run_jobs
 from nnsam.inference.folders.record import RECORD, RunRecord, describe_inputs, describe_outputs, has_record
 from nnsam.io.formats import beside, check_outputs
 from nnsam.io.writing import write_class_probabilities
-from nnsam.support.files import atomic_file
+from nnsam.support.files import write_json
 
 if TYPE_CHECKING:
     from nnsam.inference.automatic.predictor import Predictor
@@ -317,8 +317,7 @@ class FolderRun:
                 f"{path} belongs to something else, perhaps to a data set, and would be overwritten; choose another "
                 "output folder."
             )
-        with atomic_file(path) as draft:
-            draft.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+        write_json(path, content, indent=4)
 
 
 def predict_folder(

@@ -13,8 +13,7 @@ from typing import Any
 
 from nnsam import __version__
 from nnsam.errors import InputError
-from nnsam.inference.bundle import file_digest
-from nnsam.support.files import atomic_file
+from nnsam.support.files import sha256_of_file, write_json
 
 RECORD = "nnsam_predict.json"
 _FORMAT = "nnsam-predict-run"
@@ -25,7 +24,7 @@ _SHARE_OF_TIME = 0.05
 
 def describe_outputs(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
     """Returns file name -> SHA-256 and size in bytes."""
-    return {path.name: {"sha256": file_digest(path), "size": path.stat().st_size} for path in paths}
+    return {path.name: {"sha256": sha256_of_file(path), "size": path.stat().st_size} for path in paths}
 
 
 def describe_inputs(paths: Iterable[Path]) -> dict[str, dict[str, int]]:
@@ -122,8 +121,7 @@ class RunRecord:
         }
         path = self.folder / RECORD
         try:
-            with atomic_file(path) as draft:
-                draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            write_json(path, content)
         except OSError as error:
             raise InputError(f"{path} cannot be written ({error.strerror or error}).") from error
         self._changed = False

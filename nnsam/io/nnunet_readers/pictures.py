@@ -1,6 +1,5 @@
 """Pictures (PNG, BMP, TIFF of one page) and stacks of TIFF pages, read by Pillow and tifffile."""
 
-import json
 import math
 import re
 import warnings
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from nnsam.errors import InputError, NnsamWarning
 from nnsam.io.nnunet_readers.base import ImageFile, ImageIO
 from nnsam.io.pictures import stored_pixels, tiff_pages, write_tiff_pages
-from nnsam.support.files import atomic_file
+from nnsam.support.files import read_json, write_json
 
 _TIFF = (".tif", ".tiff")
 _LOSSY = (".jpg", ".jpeg", ".webp", ".gif")
@@ -94,9 +93,8 @@ class Tiff3DIO(ImageIO):
     def _write(self, draft: Path, path: Path, labels: NDArray[np.integer], properties: Mapping[str, Any]) -> None:
         write_tiff_pages(draft, labels, compression="zlib")
         # Before the label map takes its name, so that a label map without its spacing never exists.
-        with atomic_file(path.with_suffix(".json")) as spacing:
-            content = {"spacing": [float(value) for value in properties["spacing"]]}
-            spacing.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+        spacing = [float(value) for value in properties["spacing"]]
+        write_json(path.with_suffix(".json"), {"spacing": spacing}, indent=4)
 
 
 def _read_spacing(path: Path) -> tuple[float, ...]:
@@ -108,10 +106,7 @@ def _read_spacing(path: Path) -> tuple[float, ...]:
             stacklevel=3,
         )
         return (1, 1, 1)
-    try:
-        content = json.loads(side_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f'{side_file} cannot be read ({error}); expected {{"spacing": [z, y, x]}}.') from error
+    content = read_json(side_file, 'expected {"spacing": [z, y, x]}.')
     spacing = content.get("spacing") if isinstance(content, dict) else None
     if not isinstance(spacing, list) or len(spacing) != 3 or not all(map(_is_length, spacing)):
         raise InputError(
