@@ -138,7 +138,7 @@ def _figure(width: float, height: float) -> "Figure":
 
 
 def _title(figure: "Figure", results: Results, text: str) -> None:
-    add_random_note(figure, results)
+    _note_random(figure, results)
     marks = [results.protocol.dataset, f"{results.part} cases"]
     marks += ["split by slice: patients leak"] * (results.protocol.rule == "slice")
     marks += ["legacy profile: for comparison only"] * (results.rules.profile != "standard")
@@ -146,27 +146,21 @@ def _title(figure: "Figure", results: Results, text: str) -> None:
 
 
 def _caption(results: Results) -> str:
-    parts = [
+    text = (
         f"{len(results.cases)} {results.part} cases; bars: 95 % bootstrap intervals of the mean (patients and "
         "trainings resampled); dots: single trainings. Methods are set side by side at each size."
-    ]
-    return " ".join([*parts, random_note(results)]).strip()
+    )
+    return f"{text} {random_note(results)}".strip()
 
 
-def add_random_note(figure: "Figure", results: Results, methods: Sequence[str] | None = None) -> None:
-    """Writes into the lower left corner what the mark of methods with random SAM weights means, if one of them has it.
-
-    Args:
-        figure: to write on.
-        results: the study's.
-        methods: those on the figure; None for all.
-    """
+def _note_random(figure: "Figure", results: Results, methods: Sequence[str] | None = None) -> None:
+    """Writes into the lower left corner what the mark of some methods (None: of all) means, if one of them has it."""
     if random_note(results, methods):
         figure.text(0.005, 0.06 / figure.get_figheight(), f"{RANDOM_MARK} random SAM weights", fontsize=7)
 
 
-def _save(figure: "Figure", path: Path) -> Path:
-    figure.savefig(path, dpi=130, format="png")
+def _save(figure: "Figure", path: Path, dpi: int = 130) -> Path:
+    figure.savefig(path, dpi=dpi, format="png")
     return path
 
 
@@ -200,9 +194,8 @@ def draw_overlays(results: Results, reference: str | None, size: int, count: int
     if not all((RunKey(m, size, seed).folder(results.folder) / _PREDICTIONS[results.part]).is_dir() for m in methods):
         return None
     chosen = chosen_cases(results, ranking, size, seed, count)
-    figure = _draw(results, methods, size, seed, chosen, ranking)
-    path = folder / f"overlays_n{size}.png"
-    figure.savefig(path, dpi=120, format="png")
+    figure = _draw(results, methods, size, seed, chosen)
+    path = _save(figure, folder / f"overlays_n{size}.png", dpi=120)
     percentiles = ", ".join(str(percentile) for percentile in chosen)
     caption = (
         f"{size} training cases, seed {seed} (the lowest one that most methods have finished). Cases at the "
@@ -233,9 +226,7 @@ def chosen_cases(results: Results, ranking: str, size: int, seed: int, count: in
     return chosen
 
 
-def _draw(results: Results, methods: list[str], size: int, seed: int, chosen: dict[int, str], ranking: str) -> "Figure":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def _draw(results: Results, methods: list[str], size: int, seed: int, chosen: dict[int, str]) -> "Figure":
     from matplotlib.patches import Patch
 
     panels = {case: _panels(results, methods, size, seed, case) for case in chosen.values()}
@@ -243,8 +234,7 @@ def _draw(results: Results, methods: list[str], size: int, seed: int, chosen: di
     heights = [max(picture.shape[0] / picture.shape[1] for _, picture in row) for row in panels.values()]
     widths, top, bottom, left, gap = 2.1 * columns, 0.75, 0.45, 0.45, 0.3
     total = top + bottom + sum(2.1 * height + gap for height in heights)
-    figure = Figure(figsize=(left + widths, total))
-    FigureCanvasAgg(figure)
+    figure = _figure(left + widths, total)
     y = total - top
     for row, ((percentile, case), height) in enumerate(zip(chosen.items(), heights, strict=True)):
         y -= 2.1 * height
@@ -262,12 +252,12 @@ def _draw(results: Results, methods: list[str], size: int, seed: int, chosen: di
             # Names stand above the first row; the numbers, below them, above each.
             axes.set_title(title if row == 0 else title.partition("\nD ")[2] and title.splitlines()[-1], fontsize=8)
         y -= gap
-    names = {value: name for name, value in results.protocol.labels.items() if isinstance(value, int) and value > 0}
-    patches = [Patch(color=_fraction(value), label=name) for name, value in ((n, v) for v, n in names.items())]
+    classes = results.protocol.labels.items()
+    patches = [Patch(color=_fraction(v), label=name) for name, v in classes if isinstance(v, int) and v > 0]
     if patches:
         figure.legend(handles=patches, loc="lower center", ncols=min(8, len(patches)), fontsize=8, frameon=False)
     title = f"{size} training cases, seed {seed}; filled: prediction, line: reference; D: Dice (%)"
-    add_random_note(figure, results, methods)
+    _note_random(figure, results, methods)
     figure.text(0.5, 1 - 0.12 / total, title, ha="center", va="center", fontsize=9)
     return figure
 
@@ -313,18 +303,21 @@ def _read_case(results: Results, case: str) -> tuple[NDArray, NDArray[np.integer
     else:
         first = min(protocol.subsets)
         folder, part = raw_folder(results.folder) / dataset_name(protocol, *first), "Tr"
-    file = folder / f"images{part}" / image_name(case, protocol.file_ending)
-    image = read_image(file).pixels
+    image = read_image(_existing(folder / f"images{part}" / image_name(case, protocol.file_ending))).pixels
     return image, _read_labels(folder / f"labels{part}" / f"{case}{protocol.file_ending}", None)
 
 
 def _read_labels(path: Path, shape: tuple[int, ...] | None) -> NDArray[np.integer]:
-    if not path.is_file():
-        raise InputError(f"{path} is missing, which the pictures need; restore it, or leave them out by --overlays 0")
-    labels = read_labels(path).pixels
+    labels = read_labels(_existing(path)).pixels
     if shape is not None and labels.shape != shape:
         raise InputError(f"{path} has the size {labels.shape}, and its reference {shape}; make the run again")
     return labels
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise InputError(f"{path} is missing, which the pictures need; restore it, or leave them out by --overlays 0")
+    return path
 
 
 def _fraction(value: int) -> tuple[float, float, float]:

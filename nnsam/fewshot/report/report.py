@@ -12,7 +12,7 @@ from nnsam.fewshot.report.figures import Picture, draw_overall, draw_overlays, d
 from nnsam.fewshot.report.numbers import overall_numbers, structure_numbers, to_csv
 from nnsam.fewshot.report.provenance import commands, facts, first_runs, missing_runs
 from nnsam.fewshot.report.rendering import HTML, LATEX, MARKDOWN, render
-from nnsam.fewshot.report.results import LEGACY_METRICS, METRICS, Results, legacy_results, read_results
+from nnsam.fewshot.report.results import LEGACY_METRICS, METRICS, PROFILES, Results, legacy_results, read_results
 from nnsam.fewshot.report.tables import (
     METRIC_NAMES,
     Table,
@@ -30,7 +30,6 @@ from nnsam.support.files import replaced_folder
 _TEXTS = {"report.md": MARKDOWN, "report.tex": LATEX, "report.html": HTML}
 FILES = (*_TEXTS, "report.csv")
 FIGURES = "figures"
-_PROFILES = ("standard", "legacy")
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ class ReportOptions:
             raise InputError(
                 f"the metrics are {' '.join(self.metrics)!r}; expected one or several of {', '.join(METRICS)}"
             )
-        if self.profile not in _PROFILES:
-            raise InputError(f"the profile {self.profile!r} is unknown; expected {' or '.join(_PROFILES)}")
+        if self.profile not in PROFILES:
+            raise InputError(f"the profile {self.profile!r} is unknown; expected {' or '.join(PROFILES)}")
         if self.profile == "legacy" and not set(self.metrics) & set(LEGACY_METRICS):
             raise InputError(
                 f"the legacy profile has {' and '.join(LEGACY_METRICS)} only; ask for one of these metrics"

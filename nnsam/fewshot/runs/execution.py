@@ -14,12 +14,14 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from nnsam.errors import NnsamError
 from nnsam.fewshot.runs.machine import machine, versions
 from nnsam.fewshot.runs.methods import Method, find_method, recorded_budget, trainer_name
 from nnsam.fewshot.runs.nnunet_model import NnunetModel
 from nnsam.fewshot.runs.options import StudyRunOptions
-from nnsam.fewshot.runs.scoring import PARTS, check_results, hash_results, score, score_files
+from nnsam.fewshot.runs.scoring import PARTS, check_results, hash_results, score
 from nnsam.fewshot.runs.state import DONE, FAILED, PREDICTING, PREPARING, SCORING, TRAINING, RunKey, RunState
 from nnsam.fewshot.study import layout
 from nnsam.fewshot.study.cases import read_cases, write_cases
@@ -46,7 +48,7 @@ def new_state(protocol: Protocol, key: RunKey, method: Method, options: StudyRun
 
 def is_complete(folder: Path, state: RunState, options: StudyRunOptions) -> bool:
     """Whether a run is done, with all that the options ask for."""
-    wanted = [TEST, *score_files(TEST), *([VALIDATION, *score_files(VALIDATION)] if options.score_validation else [])]
+    wanted = [TEST, *PARTS[TEST], *([VALIDATION, *PARTS[VALIDATION]] if options.score_validation else [])]
     return state.state == DONE and all((folder / name).exists() for name in wanted)
 
 
@@ -64,8 +66,6 @@ def execute_run(experiment: Path, key: RunKey, options: StudyRunOptions) -> str:
     Raises:
         InputError: the study or the run's record is damaged or edited, or the run was made with other options.
     """
-    from filelock import FileLock, Timeout
-
     experiment = experiment.absolute()
     lock = key.lock(experiment)
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -79,8 +79,6 @@ def execute_run(experiment: Path, key: RunKey, options: StudyRunOptions) -> str:
 
 def is_running(experiment: Path, key: RunKey) -> bool:
     """Whether a process is at work on a run, on this machine or one with the same file system."""
-    from filelock import FileLock, Timeout
-
     lock = key.lock(experiment)
     if not lock.exists():
         return False
@@ -151,7 +149,7 @@ class _Run:
             if not (self.folder / part).is_dir():
                 self.state.enter(PREDICTING, self.experiment)
                 self._predict(model, part)
-            missing = [name for name in score_files(part) if not (self.folder / name).is_file()]
+            missing = [name for name in PARTS[part] if not (self.folder / name).is_file()]
             if missing:
                 self.state.enter(SCORING, self.experiment)
                 self._score(part, missing)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnsam.errors import InputError
+from nnsam.io.finding import find_labels
 from nnsam.metrics.profiles import LEGACY_RULES
 from nnsam.support.files import read_json, sha256_of_file, write_json
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 METRICS = ("dice", "asd", "nsd", "hd95")
-# Folder of label maps -> files of their scores -> profile of nnsam.metrics, of which the first one is always there.
+# Folder of label maps -> files of their scores -> profile of nnsam.metrics.
 PARTS = {
     "predictions": {"scores.json": "standard", "scores_legacy.json": "legacy"},
     "predictions_validation": {"scores_validation.json": "standard"},
@@ -28,13 +29,6 @@ _POLICIES = {
     ("legacy", "nan"): LEGACY_RULES,
 }
 _REMOVE = "restore it, or remove it and run `nnsam fewshot run` again, which makes it again"
-
-
-def score_files(predictions: str) -> list[str]:
-    """Names of the files of scores of a folder of label maps that this version of nnsam can make."""
-    from nnsam.metrics.profiles import PROFILES
-
-    return [name for name, profile in PARTS[predictions].items() if profile in PROFILES]
 
 
 def score(folder: Path, predictions: str, name: str, references: Path, dataset_json: Path) -> None:
@@ -65,8 +59,6 @@ def score(folder: Path, predictions: str, name: str, references: Path, dataset_j
 
 def hash_predictions(folder: Path) -> dict[str, str]:
     """Case -> SHA-256 of its label map, sorted."""
-    from nnsam.io.finding import find_labels
-
     return {case: sha256_of_file(path) for case, path in find_labels(folder).items()}
 
 

@@ -21,6 +21,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from nnsam.errors import InputError, SetupError
 from nnsam.fewshot.study import layout
 from nnsam.fewshot.study.cases import read_cases, write_raw_dataset
@@ -287,8 +289,6 @@ class _Planning:
 @contextmanager
 def _alone(experiment: Path, name: str) -> Iterator[None]:
     """Only one process at a time plans a subset; the others wait."""
-    from filelock import FileLock
-
     locks = experiment / "nnunet" / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     with FileLock(str(locks / f"{name}.lock")):

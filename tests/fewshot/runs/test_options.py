@@ -1,4 +1,4 @@
-"""Options travel to the processes of runs as text."""
+"""Options travel to the processes of runs as text, budgets in trainers' names."""
 
 import pytest
 from hypothesis import given
@@ -30,3 +30,19 @@ def test_unknown_device_and_threads():
         StudyRunOptions(device="tpu")
     with pytest.raises(InputError, match="threads is -1"):
         StudyRunOptions(threads=-1)
+
+
+def test_nnunets_own_budget_needs_no_name():
+    assert Budget() == Budget(1000, 250)
+    assert Budget().suffix == ""
+
+
+def test_other_budgets_are_in_the_name():
+    assert Budget(4, 40).suffix == "_4epochs_40iters"
+    assert Budget(1000, 40).suffix == "_1000epochs_40iters"
+
+
+@pytest.mark.parametrize("numbers", [(0, 1), (1, 0), (-1, 5)])
+def test_nothing_is_no_budget(numbers):
+    with pytest.raises(InputError, match="expected at least 1"):
+        Budget(*numbers)
