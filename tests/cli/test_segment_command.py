@@ -338,10 +338,10 @@ def test_interruption_keeps_what_is_complete_and_the_old_file(predictor, folder,
 
     def interrupted(path, labels):
         if path.name == "c.png":
-            monkeypatch.setattr("nnsam.io.writing._write", stop)
+            monkeypatch.setattr("PIL.Image.Image.save", stop)
         real(path, labels)
 
-    def stop(draft, *_):
+    def stop(picture, draft):
         draft.write_bytes(b"half")
         raise KeyboardInterrupt
 
