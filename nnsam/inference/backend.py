@@ -26,6 +26,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def digest(self) -> str:
+        """Identity of the model: another one where description or weights differ."""
+        ...
+
+    @property
     def folds(self) -> Sequence[str]:
         """Names of the folds in use, at least one."""
         ...

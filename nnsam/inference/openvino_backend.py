@@ -72,6 +72,11 @@ class OpenVINOBackend:
         ]
 
     @property
+    def digest(self) -> str:
+        """The bundle's, see :attr:`nnsam.inference.bundle.Bundle.digest`."""
+        return self.bundle.digest
+
+    @property
     def embeddings_computed(self) -> int:
         """How many times the SAM branch has computed a patch; 0 without one, or where it is part of a fused network."""
         return self._embeddings.computed if self._embeddings is not None else 0

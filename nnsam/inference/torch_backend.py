@@ -1,7 +1,10 @@
 """The networks of a model folder, computed by PyTorch."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +121,16 @@ class TorchBackend:
         backend = cls(networks, manifest, device=device, precision=precision, threads=threads, note=model.note)
         backend._share_embeddings()
         return backend
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the description and of all weights."""
+        total = hashlib.sha256(json.dumps(self.manifest, sort_keys=True).encode())
+        for network in self._networks:
+            for name, tensor in network.state_dict().items():
+                total.update(name.encode())
+                total.update(tensor.cpu().contiguous().numpy().tobytes())
+        return total.hexdigest()
 
     def stream(self, fold: int, batches: Iterable[Patches]) -> Iterator[Patches]:
         """Yields the logits of each batch, in order; see :meth:`nnsam.inference.backend.Backend.stream`."""

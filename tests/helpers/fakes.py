@@ -16,7 +16,7 @@ from nnsam.prompts.box_model import BoxModelSpec
 class FakeBackend:
     """Logits for `function(patches) -> probability`; counts, and keeps the sizes of the batches that it was given."""
 
-    folds, outputs, precision, note = ("0",), 2, "f32", ""
+    digest, folds, outputs, precision, note = "", ("0",), 2, "f32", ""
 
     def __init__(self, function, patch_size=(32, 48), image_channels=1, **spec):
         self.spec = BoxModelSpec(patch_size, image_channels, **spec)

@@ -39,7 +39,7 @@ class CountingBackend:
         passes: number of patches seen.
     """
 
-    folds, outputs, precision, note = ("0",), 2, "f32", ""
+    digest, folds, outputs, precision, note = "", ("0",), 2, "f32", ""
 
     def __init__(self, spec: BoxModelSpec):
         self.manifest = spec.to_manifest()

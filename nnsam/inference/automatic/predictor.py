@@ -158,6 +158,7 @@ class Predictor:
     Attributes:
         backend: see above.
         manifest: what the model does with images, see :mod:`nnsam.exporting.manifest`.
+        bundle: the bundle that was opened; None for a model folder.
         precision: what it is computed in.
         folds: names of the folds that are averaged.
         note: one sentence on how precision and folds were chosen; may be empty.
@@ -172,6 +173,7 @@ class Predictor:
             raise InputError(f"the batch size is {batch_size}; expected at least 1")
         self.backend = backend
         self.manifest: Mapping[str, Any] = backend.manifest
+        self.bundle: Bundle | None = getattr(backend, "bundle", None)
         if self.manifest["kind"] != "automatic":
             raise InputError("this is a box model; use nnsam.inference.BoxPredictor, and give it boxes")
         self.precision: str = backend.precision
@@ -182,15 +184,9 @@ class Predictor:
         self._threads = threads or min(_RESAMPLING_THREADS, _processors())
 
     @property
-    def bundle(self) -> Bundle:
-        """The bundle that was opened.
-
-        Raises:
-            InputError: the model comes from a model folder.
-        """
-        if not isinstance(self.backend, OpenVINOBackend):
-            raise InputError("the model comes from a model folder, and this needs a bundle: make one with nnsam export")
-        return self.backend.bundle
+    def digest(self) -> str:
+        """Identity of the model: another one where description or weights differ; of a bundle the bundle's."""
+        return self.backend.digest
 
     @classmethod
     def open(

@@ -135,7 +135,7 @@ class _Worker:
                     "need the same file system at the same place"
                 )
         predictor = Predictor.open(self.folder, self.options.precision, threads=self.threads, folds=self.options.folds)
-        if predictor.bundle.digest != self.digest:
+        if predictor.digest != self.digest:
             raise InputError(f"the worker on {node} finds another model at {self.folder}; copy it again")
         return predictor
 

@@ -3,7 +3,7 @@
 import json
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -244,12 +244,17 @@ class FolderRun:
     """
 
     def __init__(
-        self, bundle: Bundle, cases: Sequence["Case"], out: str | Path, options: RunOptions, resume: bool = False
+        self,
+        model: "Bundle | Predictor",
+        cases: Sequence["Case"],
+        out: str | Path,
+        options: RunOptions,
+        resume: bool = False,
     ) -> None:
         """Checks the folder, makes it, and decides what is left to do.
 
         Args:
-            bundle: the model.
+            model: its description and digest count.
             cases: what to predict.
             out: output folder.
             options: see `RunOptions`.
@@ -264,16 +269,16 @@ class FolderRun:
         self.report = FolderReport()
         self.pending: list[Case] = []
         self._folder = Path(out)
-        self._ending = bundle.manifest["input"]["file_ending"]
+        self._ending = model.manifest["input"]["file_ending"]
         if self._folder.exists() and not self._folder.is_dir():
             raise InputError(f"{self._folder} is a file; several cases need a folder for their label maps.")
         written = [(case.files[0], path) for case in cases for path in self._outputs(case)]
         own = [(self._folder, self._folder / name) for name in (DATASET_JSON, RECORD)]
         check_outputs([*written, *own], [file for case in cases for file in case.files], IMAGES)
-        self._record = RunRecord(self._folder, bundle.digest, options.as_dict())
+        self._record = RunRecord(self._folder, model.digest, options.as_dict())
         if resume:
             self._record.resume()
-        self._write_dataset_json(bundle)
+        self._write_dataset_json(model.manifest)
         self._sort_out(cases)
         self._record.flush()
 
@@ -305,9 +310,9 @@ class FolderRun:
             else:
                 self.pending.append(case)
 
-    def _write_dataset_json(self, bundle: Bundle) -> None:
+    def _write_dataset_json(self, manifest: Mapping[str, Any]) -> None:
         """Names and values of the classes, for `nnsam evaluate` and nnU-Net's tools."""
-        path, content = self._folder / DATASET_JSON, bundle.manifest["dataset_json"]
+        path, content = self._folder / DATASET_JSON, manifest["dataset_json"]
         try:
             existing = json.loads(path.read_text(encoding="utf-8")) if path.exists() else content
         except (OSError, ValueError):
@@ -360,7 +365,7 @@ def predict_folder(
         InputError: see `FolderRun`; the errors of single cases are in the report.
     """
     options = RunOptions(predictor.precision, tuple(predictor.folds), mirror, step, save_probabilities)
-    run = FolderRun(predictor.bundle, cases, out, options, resume)
+    run = FolderRun(predictor, cases, out, options, resume)
     return run_folder(
         predictor, run, cases_in_memory=cases_in_memory, on_case=on_case, on_tile=on_tile, cancelled=cancelled
     )

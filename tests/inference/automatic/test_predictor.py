@@ -3,13 +3,16 @@
 import contextlib
 import copy
 import io
+import json
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
 from helpers.bundles import write_automatic, write_box
+from helpers.model_folders import write_model_folder
 from helpers.nnunet_reference import dataset_with, manifest_of, plans_with
+from helpers.plans import make_plans
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from skimage.io import imread, imsave
@@ -179,6 +182,63 @@ def test_pictures_as_nnunet(tmp_path, colour):
     model.nnunet(tmp_path / "images", tmp_path / "theirs")
     model.ours(tmp_path / "images", tmp_path / "ours")
     assert compare(tmp_path / "ours", tmp_path / "theirs", ".png") <= 1e-4
+
+
+def nnunet_of_folder(folder, images, output, folds):
+    """What `nnUNetv2_predict` does with a model folder, in this process."""
+    output.mkdir()
+    with contextlib.redirect_stdout(io.StringIO()):
+        predictor = nnUNetPredictor(perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False)
+        predictor.initialize_from_trained_model_folder(str(folder), folds, "checkpoint_final.pth")
+        files = sorted(images.iterdir())
+        cases = [str(output / path.name.partition("_")[0]) for path in files]
+        predictor.predict_from_files_sequential([[str(path)] for path in files], cases, save_probabilities=False)
+
+
+def ours_of_folder(folder, images, output, ending, **options):
+    predictor = Predictor.from_folder(folder, **options)
+    report = predict_folder(predictor, find_cases(images, ending, 1), output)
+    assert [outcome.error for outcome in report.outcomes] == [""] * len(report.outcomes)
+    return predictor
+
+
+@pytest.mark.parametrize(
+    ("trainer", "configuration", "folds", "labels"),
+    [
+        ("nnUNetTrainer", "2d", ("0", "1"), None),
+        ("nnUNetTrainer", "3d_fullres", ("0",), REGIONS),
+        ("nnSAMTrainer_sam64", "2d", ("0", "1"), None),
+        ("nnSAMLevelSetOnlyTrainer", "2d", ("all",), None),
+    ],
+)
+def test_model_folders_as_nnunet(tmp_path, trainer, configuration, folds, labels):
+    plans = make_plans(stages=3, patch_size=(32, 48))
+    plans["configurations"]["3d_fullres"].update(patch_size=[8, 16, 24], spacing=[2.0, 1.0, 1.0])
+    axes = (0, 1) if configuration == "2d" else (0, 1, 2)
+    ending = ".png" if configuration == "2d" else ".nii.gz"
+    if ending == ".nii.gz":
+        plans["image_reader_writer"] = "SimpleITKIO"
+    folder = tmp_path / f"{trainer}__nnUNetPlans__{configuration}"
+    write_model_folder(folder, trainer, configuration, folds, plans=plans, labels=labels, axes=axes)
+    dataset = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**dataset, "file_ending": ending}))
+    if ending == ".png":
+        (tmp_path / "images").mkdir()
+        for number, shape in enumerate([(50, 60), (20, 100)]):
+            picture = np.random.default_rng(number).integers(0, 256, shape, dtype=np.uint8)
+            imsave(tmp_path / "images" / f"p{number}_0000.png", picture, check_contrast=False)
+    else:
+        volumes(tmp_path / "images", ((14, 40, 50), (9, 20, 61)), ((3.5, 0.8, 0.9), (2.0, 1.0, 1.0)))
+    nnunet_of_folder(folder, tmp_path / "images", tmp_path / "theirs", folds)
+    predictor = ours_of_folder(folder, tmp_path / "images", tmp_path / "ours", ending)
+    assert predictor.folds == folds
+    assert compare(tmp_path / "ours", tmp_path / "theirs", ending) <= 1e-4
+
+
+def test_the_identity_of_a_model_folder_follows_its_weights(tmp_path):
+    folder = write_model_folder(tmp_path / "model", plans=make_plans(stages=3), folds=("0", "1"))
+    first, again = (Predictor.from_folder(folder, "0").digest for _ in range(2))
+    assert first == again != Predictor.from_folder(folder, "1").digest
 
 
 def test_the_comparison_notices_a_difference(tmp_path):
