@@ -26,6 +26,15 @@ LABELS = {"background": 0, "a": 1, "b": 2}
 REGIONS = {"background": 0, "whole": [1, 2], "core": 2}
 
 
+def predict_sequentially(predictor, images, ending, output, probabilities=False):
+    """nnU-Net's way that starts no processes; it looks for the files of a folder in a forked one."""
+    cases = {}
+    for path in sorted(images.glob(f"*{ending}")):
+        cases.setdefault(path.name[: -len(f"_0000{ending}")], []).append(str(path))
+    outputs = [str(output / case) for case in cases]
+    predictor.predict_from_files_sequential(list(cases.values()), outputs, save_probabilities=probabilities)
+
+
 class Model:
     """A bundle and nnU-Net's predictor with the same random network."""
 
@@ -66,7 +75,7 @@ class Model:
                 "nnUNetTrainer",
                 self.axes,
             )
-            predictor.predict_from_files_sequential(str(images), str(output), save_probabilities=probabilities)
+            predict_sequentially(predictor, images, self.ending, output, probabilities)
 
     def ours(self, images, output, **options):
         report = predict_folder(
@@ -184,15 +193,13 @@ def test_pictures_as_nnunet(tmp_path, colour):
     assert compare(tmp_path / "ours", tmp_path / "theirs", ".png") <= 1e-4
 
 
-def nnunet_of_folder(folder, images, output, folds):
+def nnunet_of_folder(folder, images, ending, output, folds):
     """What `nnUNetv2_predict` does with a model folder, in this process."""
     output.mkdir()
     with contextlib.redirect_stdout(io.StringIO()):
         predictor = nnUNetPredictor(perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False)
         predictor.initialize_from_trained_model_folder(str(folder), folds, "checkpoint_final.pth")
-        files = sorted(images.iterdir())
-        cases = [str(output / path.name.partition("_")[0]) for path in files]
-        predictor.predict_from_files_sequential([[str(path)] for path in files], cases, save_probabilities=False)
+        predict_sequentially(predictor, images, ending, output)
 
 
 def ours_of_folder(folder, images, output, ending, **options):
@@ -229,7 +236,7 @@ def test_model_folders_as_nnunet(tmp_path, trainer, configuration, folds, labels
             imsave(tmp_path / "images" / f"p{number}_0000.png", picture, check_contrast=False)
     else:
         volumes(tmp_path / "images", ((14, 40, 50), (9, 20, 61)), ((3.5, 0.8, 0.9), (2.0, 1.0, 1.0)))
-    nnunet_of_folder(folder, tmp_path / "images", tmp_path / "theirs", folds)
+    nnunet_of_folder(folder, tmp_path / "images", ending, tmp_path / "theirs", folds)
     predictor = ours_of_folder(folder, tmp_path / "images", tmp_path / "ours", ending)
     assert predictor.folds == folds
     assert compare(tmp_path / "ours", tmp_path / "theirs", ending) <= 1e-4
