@@ -1,8 +1,11 @@
-"""Describes the machine that a figure was measured on."""
+"""Describes the machine that a figure was measured, or a model trained, on."""
 
 import os
 import platform
+import subprocess
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from nnsam.errors import SetupError
 from nnsam.support.openvino import import_openvino
@@ -26,6 +29,21 @@ def describe_machine(gpu: bool = True) -> dict:
         "gpu": _gpu() if gpu else None,
         "versions": {name: package_version(name) for name in PACKAGES},
     }
+
+
+def describe_briefly(device: str) -> dict[str, Any]:
+    """Returns system, processor, number of cores, and the GPU where `device` is "cuda"; starts no library."""
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor()["processor"],
+        "cores": os.cpu_count(),
+        "gpu": _gpu_of_the_driver() if device == "cuda" else None,
+    }
+
+
+def versions(packages: Iterable[str]) -> dict[str, str | None]:
+    """Returns the versions of Python and of packages, None for those that are absent."""
+    return {"python": platform.python_version(), **{name: package_version(name) for name in packages}}
 
 
 def package_version(name: str) -> str | None:
@@ -67,3 +85,12 @@ def _gpu() -> str | None:
     except ImportError:
         return None
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+def _gpu_of_the_driver() -> str | None:
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        names = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return names[0].strip() if names else None

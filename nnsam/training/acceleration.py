@@ -4,7 +4,8 @@ nnU-Net trains in float32 on the CPU. On processors with bfloat16 instructions (
 autocast, and the frozen encoder, which needs no gradient, through OpenVINO. Both can be switched by environment
 variables:
 
-- ``NNSAM_CPU_PRECISION``: ``auto`` (default: bfloat16 where the processor has it), ``bfloat16`` or ``float32``;
+- ``NNSAM_CPU_PRECISION``: ``auto`` (default: bfloat16 where the processor has it), ``bfloat16`` (``bf16``) or
+  ``float32`` (``f32``);
 - ``NNSAM_CPU_ENCODER``: ``auto`` (default: whichever is quicker, tried at the start of the training), ``openvino`` or
   ``torch``.
 
@@ -27,7 +28,7 @@ from nnsam.errors import InputError, NnsamWarning, SetupError
 from nnsam.networks.fused_unet import SegmentationNetwork
 from nnsam.networks.openvino_encoder import RELATIVE_TOLERANCE, OpenVINOEncoder
 from nnsam.networks.sam_branch import ImageEncoder
-from nnsam.support.openvino import has_bfloat16
+from nnsam.support.openvino import check_precision, has_bfloat16
 
 
 def instance_norm(module: nn.InstanceNorm2d, x: Tensor) -> Tensor:
@@ -73,7 +74,8 @@ class ChannelsLast:
             module.to(memory_format=torch.contiguous_format)
 
 
-PRECISIONS = ("auto", "float32", "bfloat16")
+# Of the environment variable; see :func:`nnsam.support.openvino.check_precision`.
+PRECISIONS = ("auto", "float32", "bfloat16", "f32", "bf16")
 ENCODERS = ("auto", "openvino", "torch")
 
 
@@ -92,11 +94,11 @@ def check_settings() -> None:
 
 
 def cpu_precision() -> str:
-    """Returns "float32" or "bfloat16" for training on this processor."""
-    value = setting("NNSAM_CPU_PRECISION", PRECISIONS)
+    """Returns "f32" or "bf16" for training on this processor."""
+    value = check_precision(setting("NNSAM_CPU_PRECISION", PRECISIONS))
     if value == "auto":
-        return "bfloat16" if has_bfloat16() else "float32"
-    if value == "bfloat16" and not has_bfloat16():
+        return "bf16" if has_bfloat16() else "f32"
+    if value == "bf16" and not has_bfloat16():
         warnings.warn(
             "NNSAM_CPU_PRECISION=bfloat16 on a processor without bfloat16 instructions: training will be slow",
             NnsamWarning,
@@ -138,7 +140,7 @@ class CPUAcceleration:
     ):
         self._network = network
         self._compile_encoder, self._timer = compile_encoder, timer
-        self._bfloat16 = cpu_precision() == "bfloat16"
+        self._bfloat16 = cpu_precision() == "bf16"
         self._runtime: Callable[[torch.Tensor], torch.Tensor] | None = None
         self._layout = ChannelsLast(*network.convolutional_parts()) if self._bfloat16 else None
         log(f"nnsam: training on the CPU in {'bfloat16 (autocast)' if self._bfloat16 else 'float32'}")

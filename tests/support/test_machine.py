@@ -2,7 +2,7 @@
 
 import json
 
-from nnsam.support.machine import describe_machine, package_version
+from nnsam.support.machine import describe_briefly, describe_machine, package_version, versions
 
 
 def test_the_description_is_complete_and_fits_into_json():
@@ -14,3 +14,16 @@ def test_the_description_is_complete_and_fits_into_json():
 
 def test_an_absent_package_has_no_version():
     assert package_version("no-such-package-anywhere") is None
+
+
+def test_the_brief_description_of_a_run_says_what_the_long_one_says():
+    brief, whole = describe_briefly("cpu"), describe_machine(gpu=False)
+    assert list(brief) == ["system", "processor", "cores", "gpu"]
+    assert all(brief[name] == whole[name] for name in brief)
+
+
+def test_versions_of_python_and_packages():
+    found = versions(["numpy", "no-such-package-anywhere"])
+    assert list(found) == ["python", "numpy", "no-such-package-anywhere"]
+    assert found["numpy"]
+    assert found["no-such-package-anywhere"] is None

@@ -111,7 +111,7 @@ def test_bfloat16_is_chosen_where_the_processor_has_it(network, monkeypatch):
 
 @pytest.mark.parametrize(
     ("value", "able", "chosen"),
-    [("", True, "bfloat16"), ("", False, "float32"), (" Auto ", True, "bfloat16"), ("float32", True, "float32")],
+    [("", True, "bf16"), ("", False, "f32"), (" Auto ", True, "bf16"), ("float32", True, "f32"), ("f32", True, "f32")],
 )
 def test_the_precision_follows_the_processor_unless_set(monkeypatch, value, able, chosen):
     monkeypatch.setenv("NNSAM_CPU_PRECISION", value)
@@ -123,7 +123,7 @@ def test_bfloat16_without_instructions_for_it_warns(monkeypatch):
     monkeypatch.setenv("NNSAM_CPU_PRECISION", "bfloat16")
     monkeypatch.setattr(cpu_acceleration, "has_bfloat16", lambda: False)
     with pytest.warns(NnsamWarning, match="will be slow"):
-        assert cpu_precision() == "bfloat16"
+        assert cpu_precision() == "bf16"
 
 
 @pytest.mark.parametrize("variable", ["NNSAM_CPU_PRECISION", "NNSAM_CPU_ENCODER"])

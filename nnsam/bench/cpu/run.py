@@ -28,9 +28,8 @@ from nnsam.bench.cpu.timing import find_speedup
 from nnsam.errors import InputError
 from nnsam.inference.bundle import Bundle, bundle_precisions
 from nnsam.support.machine import describe_machine, package_version
-from nnsam.support.openvino import cpu_precisions
+from nnsam.support.openvino import COMPUTED, cpu_precisions
 
-PRECISIONS = ("f32", "bf16", "int8")
 ROUNDS, QUICK_ROUNDS = 9, 3
 SIZES, QUICK_SIZES = (1024, 512, 256), (1024,)
 # Slices of a volume that are computed; the time of a slice does not depend on their number.
@@ -122,10 +121,10 @@ def _is_published(bundle: Bundle) -> bool:
 
 def _possible(precisions: Sequence[str] | None, notes: list[str]) -> list[str]:
     """Returns the precisions that this machine has; what it lacks is noted."""
-    unknown = sorted(set(precisions or ()) - set(PRECISIONS))
+    unknown = sorted(set(precisions or ()) - set(COMPUTED))
     if unknown:
-        raise InputError(f"the precision {unknown[0]!r} is unknown; expected {', '.join(PRECISIONS)}")
-    wanted = [name for name in PRECISIONS if name in (precisions or PRECISIONS)]
+        raise InputError(f"the precision {unknown[0]!r} is unknown; expected {', '.join(COMPUTED)}")
+    wanted = [name for name in COMPUTED if name in (precisions or COMPUTED)]
     lacking = [name for name in wanted if name not in cpu_precisions()]
     notes.extend(f"{name} was left out: this processor does not compute it" for name in lacking)
     return [name for name in wanted if name not in lacking]
@@ -192,7 +191,7 @@ def _headlines(comparisons: Sequence[dict]) -> dict[str, float | None]:
         return find_speedup(comparisons, name, openvino_name(precision))
 
     def best(name: str) -> float | None:
-        return max(filter(None, (of(name, precision) for precision in PRECISIONS)), default=None)
+        return max(filter(None, (of(name, precision) for precision in COMPUTED)), default=None)
 
     return {
         "box_net_f32_speedup": of(BOX_NETWORK, "f32"),

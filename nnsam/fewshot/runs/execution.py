@@ -17,7 +17,6 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from nnsam.errors import NnsamError
-from nnsam.fewshot.runs.machine import machine, versions
 from nnsam.fewshot.runs.methods import Method, find_method, recorded_budget, trainer_name
 from nnsam.fewshot.runs.nnunet_model import NnunetModel
 from nnsam.fewshot.runs.options import StudyRunOptions
@@ -27,11 +26,14 @@ from nnsam.fewshot.study import layout
 from nnsam.fewshot.study.cases import read_cases, write_cases
 from nnsam.fewshot.study.planning import PlanOptions, plan_subset
 from nnsam.fewshot.study.protocol import Protocol
+from nnsam.support.machine import describe_briefly, versions
 
 BUSY = "busy"
 LOG = "log.txt"
 TEST, VALIDATION = PARTS
 _RECORD_SECONDS = 10.0
+# What a run depends on.
+_PACKAGES = ("nnsam", "nnunetv2", "torch", "numpy", "timm", "monai")
 
 
 def new_state(protocol: Protocol, key: RunKey, method: Method, options: StudyRunOptions) -> RunState:
@@ -131,7 +133,7 @@ class _Run:
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
         self.state.attempts += 1
         self.state.started = self.state.started or datetime.now(timezone.utc).isoformat(timespec="seconds")
-        self.state.versions, self.state.machine = versions(), machine(self.options.device)
+        self.state.versions, self.state.machine = versions(_PACKAGES), describe_briefly(self.options.device)
         self.state.machine["threads"] = self.options.threads or os.cpu_count()
 
     def _steps(self, model: NnunetModel) -> None:
