@@ -57,6 +57,14 @@ def test_json_goes_to_standard_output(study, tmp_path, capsys):
     assert all(row["low"] <= row["mean"] <= row["high"] for row in content["overall"])
 
 
+def test_the_legacy_profile_is_printed_in_its_own_unit(study, capsys):
+    options = ["--profile", "legacy", "--metrics", "asd", "--overlays", "0"]
+    assert main(["fewshot", "report", str(study), *options]) == 0
+    text = capsys.readouterr().out
+    assert "ASD (px)" in text
+    assert "mm" not in text
+
+
 def test_an_error_is_one_sentence(tmp_path, capsys):
     assert main(["fewshot", "report", str(tmp_path)]) == 1
     captured = capsys.readouterr()
