@@ -3,13 +3,12 @@
 import contextlib
 import io
 import os
-import statistics
 import tempfile
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
+from nnsam.bench.measuring import Candidate, Timing, speedup, time_alternating
 from nnsam.nnunet.commands import run_nnunet
 from nnsam.support.machine import describe_machine
 
@@ -43,14 +42,10 @@ def bench_training(rounds: int = 10, size: int = 256, device: str = "cpu", warmu
         warnings.simplefilter("ignore")
         plans = _prepare(folder, size)
         steps = {name: _step(trainer, plans, device) for name, trainer in TRAINERS.items()}
-        times: dict[str, list[float]] = {name: [] for name in steps}
-        for index in range(warmup + rounds):
-            for name, (step, _) in steps.items():
-                seconds = _time(step)
-                if index >= warmup:
-                    times[name].append(seconds)
-        target_seconds = statistics.median(_time(steps["nnSAM, encoder at 1024"][1]) for _ in range(rounds + 1))
-    rows = [_row(name, times[name], times[STOCK]) for name in steps]
+        timings = time_alternating({name: step for name, (step, _) in steps.items()}, rounds, warmup)
+        targets = steps["nnSAM, encoder at 1024"][1]
+        target_seconds = time_alternating({"targets": targets}, rounds + 1, 0)["targets"].median
+    rows = [_row(name, timings[name], timings[STOCK]) for name in steps]
     ratios = {row["name"]: row["ratio"] for row in rows}
     return {
         "step_ratio_sam1024": ratios["nnSAM, encoder at 1024"],
@@ -63,22 +58,16 @@ def bench_training(rounds: int = 10, size: int = 256, device: str = "cpu", warmu
     }
 
 
-def _row(name: str, ours: list[float], stock: list[float]) -> dict:
-    ratios = sorted(a / b for a, b in zip(ours, stock, strict=True))
+def _row(name: str, ours: Timing, stock: Timing) -> dict:
+    ratios = speedup(ours, stock)
     return {
         "name": name,
         "trainer": TRAINERS[name],
-        "seconds": statistics.median(ours),
-        "ratio": statistics.median(ratios),
-        "ratio_low": ratios[0],
-        "ratio_high": ratios[-1],
+        "seconds": ours.median,
+        "ratio": ratios["speedup"],
+        "ratio_low": ratios["speedup_low"],
+        "ratio_high": ratios["speedup_high"],
     }
-
-
-def _time(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
 
 
 @contextlib.contextmanager
@@ -112,7 +101,7 @@ def _prepare(folder: Path, size: int) -> dict:
     return json.loads((folder / "nnUNet_preprocessed" / DATASET / "nnUNetPlans.json").read_text())
 
 
-def _step(trainer: str, plans: dict, device: str) -> tuple[Callable[[], object], Callable[[], object]]:
+def _step(trainer: str, plans: dict, device: str) -> tuple[Candidate, Candidate]:
     """Returns one training step on a fixed batch, and the making of the level-set targets of that batch."""
     import copy
     import json
@@ -128,13 +117,13 @@ def _step(trainer: str, plans: dict, device: str) -> tuple[Callable[[], object],
     instance.on_train_epoch_start()
     batch = next(instance.dataloader_train)
 
-    def step():
+    def step(_: object) -> object:
         result = instance.train_step(batch)
         if device == "cuda":
             torch.cuda.synchronize()
         return result
 
-    def targets():
+    def targets(_: object) -> object:
         append = instance.dataloader_train.data_loader.transforms.transforms[-1]
         return [append(segmentation=[sample]) for sample in batch["target"][0]]
 

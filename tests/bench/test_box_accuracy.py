@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from helpers.fakes import FakeBackend
 
-from nnsam.bench.box.accuracy import evaluate_sets, score_in_box, spread, summarize_rows
-from nnsam.bench.box.baselines import inscribed_ellipse
+from nnsam.bench.box.accuracy import evaluate_sets, inscribed_ellipse, score_in_box, spread, summarize_rows
 from nnsam.bench.box.cases import find_box_sets, read_box_case, synthetic_case
 from nnsam.errors import InputError
 from nnsam.geometry.boxes import slices

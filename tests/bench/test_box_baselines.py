@@ -3,7 +3,7 @@ import sys
 import numpy as np
 import pytest
 
-from nnsam.bench.box.baselines import grabcut, inscribed_ellipse
+from nnsam.bench.box.accuracy import grabcut, inscribed_ellipse
 from nnsam.errors import InputError, SetupError
 from nnsam.geometry.boxes import box_of_mask, slices
 from nnsam.metrics import dice

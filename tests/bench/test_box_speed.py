@@ -5,9 +5,10 @@ import pytest
 
 from nnsam.bench.box import load as box_load
 from nnsam.bench.box import speed as box
-from nnsam.bench.box.load import measure_load, peak_memory_mb, random_boxes
-from nnsam.bench.box.model import CountingBackend
+from nnsam.bench.box.load import measure_load, random_boxes
 from nnsam.bench.box.speed import bench_box, count_passes, measure_sizes
+from nnsam.bench.measuring import peak_memory_mb
+from nnsam.bench.models import CountingBackend
 from nnsam.cli.main import main
 from nnsam.errors import InputError, SetupError
 from nnsam.inference import BoxModelSpec, BoxPredictor

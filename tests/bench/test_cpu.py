@@ -5,15 +5,12 @@ import numpy as np
 import pytest
 from helpers.fakes import probabilities_of
 
-from nnsam.bench.box.model import CountingBackend
-from nnsam.bench.cpu import cases as cpu_cases
-from nnsam.bench.cpu import ratios as cpu_ratios
+from nnsam.bench.cpu import rows as cpu_rows
 from nnsam.bench.cpu import run as cpu
-from nnsam.bench.cpu.cases import measure_rows
-from nnsam.bench.cpu.process import ColdRun
-from nnsam.bench.cpu.ratios import PYTORCH, compare_box_network, compare_encoder, compare_zoom
-from nnsam.bench.cpu.rows import TableRow
-from nnsam.bench.cpu.run import bench_cpu
+from nnsam.bench.cpu.rows import TableRow, measure_rows
+from nnsam.bench.cpu.run import PYTORCH, bench_cpu, compare_box_network, compare_encoder, compare_zoom
+from nnsam.bench.measuring import ColdRun
+from nnsam.bench.models import CountingBackend
 from nnsam.errors import InputError
 from nnsam.inference import BoxModelSpec, BoxPredictor
 
@@ -36,7 +33,7 @@ def opened(monkeypatch):
         asked.append(precision)
         return BoxPredictor(CountingBackend(BoxModelSpec((32, 40), 3)))
 
-    monkeypatch.setattr(cpu_cases, "open_predictor", open_predictor)
+    monkeypatch.setattr(cpu_rows, "open_predictor", open_predictor)
     return asked
 
 
@@ -50,7 +47,7 @@ def processes(monkeypatch):
         runs.append((command, environment))
         return ColdRun(1.0 if cached else 5.0, 6.0, 100.0 if cached else 300.0)
 
-    monkeypatch.setattr(cpu_cases, "run_cold", run_cold)
+    monkeypatch.setattr(cpu_rows, "run_cold", run_cold)
     return runs
 
 
@@ -91,7 +88,7 @@ def test_fresh_processes_get_the_files_and_a_cache_of_their_own(tmp_path, opened
         assert command[command.index("--precision") + 1] == "f32"
         return ColdRun(1.0, 1.0, None)
 
-    monkeypatch.setattr(cpu_cases, "run_cold", run_cold)
+    monkeypatch.setattr(cpu_rows, "run_cold", run_cold)
     found = measure_rows(tmp_path, ROWS, ["f32"], 1, threads=1)
     assert [(ending, count) for ending, count, _ in seen] == [("png", 2)] * 2 + [("npz", 3)] * 2
     assert seen[0][2] == seen[1][2] != seen[2][2]
@@ -112,8 +109,8 @@ def test_the_headline_precision_is_the_quickest(tmp_path, monkeypatch, processes
         backend.seconds = {"f32": 3, "bf16": 1, "int8": 2}[precision]
         return BoxPredictor(backend)
 
-    monkeypatch.setattr(cpu_cases, "open_predictor", open_predictor)
-    monkeypatch.setattr("nnsam.bench.cpu.timing.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr(cpu_rows, "open_predictor", open_predictor)
+    monkeypatch.setattr("nnsam.bench.measuring.time.perf_counter", lambda: clock[0])
     found = measure_rows(tmp_path, ROWS, ["f32", "bf16", "int8"], 1, cold=False)
     assert {row["precision"] for row in found} == {"bf16"}
     assert found[0]["warm_s"] == 2
@@ -130,13 +127,13 @@ def test_content_changes_from_round_to_round(tmp_path, monkeypatch):
             return super().set_image(image, spacing, dimensions=dimensions)
 
     backend = CountingBackend(BoxModelSpec((32, 40), 3))
-    monkeypatch.setattr(cpu_cases, "open_predictor", lambda *args: Predictor(backend))
+    monkeypatch.setattr(cpu_rows, "open_predictor", lambda *args: Predictor(backend))
     measure_rows(tmp_path, ROWS[:1], ["f32"], 3, cold=False)
     assert len(images) == len(set(images)) == 4
 
 
 def test_pytorch_comes_after_the_bundle(tmp_path, opened, processes):
-    from nnsam.bench.cpu.model import random_model_folder
+    from nnsam.bench.models import random_model_folder
 
     folder = random_model_folder(tmp_path / "model", model="small")
     [row] = measure_rows(tmp_path / "bundle", ROWS[:1], ["f32"], 1, pytorch=folder)
@@ -153,7 +150,7 @@ def test_pytorch_comes_after_the_bundle(tmp_path, opened, processes):
 def test_the_random_model_folder_is_the_random_network(tmp_path):
     import torch
 
-    from nnsam.bench.cpu.model import random_model_folder, random_network
+    from nnsam.bench.models import random_model_folder, random_network
 
     backend = BoxPredictor.from_folder(random_model_folder(tmp_path / "model", model="small")).backend
     assert backend.manifest["input"]["channels"] == 3
@@ -169,17 +166,17 @@ def test_the_random_model_folder_is_the_random_network(tmp_path):
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """The small network as a bundle, f32 only."""
-    from nnsam.bench.cpu.model import random_bundle
+    from nnsam.bench.models import random_bundle
 
     return random_bundle(tmp_path_factory.mktemp("tiny") / "bundle", model="small")
 
 
 def test_the_random_bundle_is_whole_and_finds_objects_everywhere(tiny):
-    from nnsam.bench.cpu.model import random_network
+    from nnsam.bench.models import random_network
     from nnsam.inference.bundle import Bundle
 
     assert Bundle.open(tiny.folder, "box").manifest["box"]["prompt"] == "binary"
-    run = cpu_ratios.compile_ir(tiny.folder / "unet_fold0.xml", "f32", 1)
+    run = cpu.compile_ir(tiny.folder / "unet_fold0.xml", "f32", 1)
     patches = np.random.default_rng(0).standard_normal((3, 4, 128, 160), np.float32)
     logits = run(patches)
     assert logits.shape == (3, 2, 128, 160)
@@ -192,9 +189,9 @@ def test_the_random_bundle_is_whole_and_finds_objects_everywhere(tiny):
 
 
 def test_the_box_network_is_compared_with_pytorch(tiny, monkeypatch):
-    monkeypatch.setattr(cpu_ratios, "random_network", lambda: lambda tensor: tensor.sum())
+    monkeypatch.setattr(cpu, "random_network", lambda: lambda tensor: tensor.sum())
     found = compare_box_network(tiny, ["f32"], 2, 1)
-    assert [entry["name"] for entry in found] == [cpu_ratios.BOX_NETWORK]
+    assert [entry["name"] for entry in found] == [cpu.BOX_NETWORK]
     assert [row["name"] for row in found[0]["candidates"]] == ["OpenVINO f32", PYTORCH]
     assert compare_box_network(tiny, ["f32"], 1, 1, with_pytorch=False) == []
 
@@ -231,11 +228,11 @@ def test_a_zoomed_box_is_compared_with_pytorch(tiny, monkeypatch):
         opened.append(precision)
         return BoxPredictor(CountingBackend(BoxModelSpec((128, 160), 3)))
 
-    monkeypatch.setattr(cpu_ratios, "random_bundle", lambda folder, hybrid: tiny)
-    monkeypatch.setattr(cpu_ratios, "random_network", lambda hybrid: torch.nn.Conv2d(4, 2, 1))
-    monkeypatch.setattr(cpu_ratios, "open_predictor", open_predictor)
+    monkeypatch.setattr(cpu, "random_bundle", lambda folder, hybrid: tiny)
+    monkeypatch.setattr(cpu, "random_network", lambda hybrid: torch.nn.Conv2d(4, 2, 1))
+    monkeypatch.setattr(cpu, "open_predictor", open_predictor)
     found = compare_zoom(True, ["f32", "bf16", "int8"], 2, 1)
-    assert found["name"] == cpu_ratios.HYBRID_ZOOM
+    assert found["name"] == cpu.HYBRID_ZOOM
     assert opened == ["f32", "bf16"]
     assert [row["name"] for row in found["candidates"]] == ["OpenVINO f32", "OpenVINO bf16", PYTORCH]
 
@@ -243,7 +240,7 @@ def test_a_zoomed_box_is_compared_with_pytorch(tiny, monkeypatch):
 @pytest.mark.slow
 def test_noise_quantises_a_network(tmp_path):
     pytest.importorskip("nncf")
-    from nnsam.bench.cpu.model import random_bundle
+    from nnsam.bench.models import random_bundle
 
     bundle = random_bundle(tmp_path / "bundle", int8=True, model="small")
     files = bundle.manifest["networks"]["folds"][0]
@@ -255,15 +252,15 @@ def test_noise_quantises_a_network(tmp_path):
 
 @pytest.mark.slow
 def test_the_hybrid_bundle_has_an_encoder(tmp_path):
-    from nnsam.bench.cpu.model import random_bundle
+    from nnsam.bench.models import random_bundle
     from nnsam.inference.bundle import Bundle
 
     random_bundle(tmp_path / "bundle", hybrid=True, model="small", sam_size=64)
     bundle = Bundle.open(tmp_path / "bundle", "box")
-    embedding = cpu_ratios.compile_ir(bundle.path("image_encoder.xml"), "f32", 1)(np.zeros((2, 3, 64, 64), np.float32))
+    embedding = cpu.compile_ir(bundle.path("image_encoder.xml"), "f32", 1)(np.zeros((2, 3, 64, 64), np.float32))
     assert embedding.shape == (2, 256, 4, 4)
     patch = np.zeros((2, 4, 128, 160), np.float32)
-    assert cpu_ratios.compile_ir(bundle.path("unet_fold0.xml"), "f32", 1)(patch, embedding).shape == (2, 2, 128, 160)
+    assert cpu.compile_ir(bundle.path("unet_fold0.xml"), "f32", 1)(patch, embedding).shape == (2, 2, 128, 160)
 
 
 @pytest.fixture
@@ -287,8 +284,8 @@ def candidates(*names):
 
 
 def test_the_object_has_every_key(quick, monkeypatch):
-    entry = {"name": cpu_ratios.BOX_NETWORK, "reference": PYTORCH, "candidates": candidates("OpenVINO bf16")}
-    hybrid = {"name": cpu_ratios.HYBRID_ZOOM, "candidates": candidates("OpenVINO f32", "OpenVINO bf16")}
+    entry = {"name": cpu.BOX_NETWORK, "reference": PYTORCH, "candidates": candidates("OpenVINO bf16")}
+    hybrid = {"name": cpu.HYBRID_ZOOM, "candidates": candidates("OpenVINO f32", "OpenVINO bf16")}
     monkeypatch.setattr(cpu, "_compare", lambda *args: [entry, hybrid])
     result = bench_cpu(rounds=1, threads=1)
     json.dumps(result, allow_nan=False)

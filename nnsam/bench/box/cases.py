@@ -114,7 +114,7 @@ def synthetic_case(shape: tuple[int, int], seed: int = 0) -> BoxCase:
     Returns:
         8-bit image, one object.
     """
-    from nnsam.bench.box.baselines import inscribed_ellipse
+    from nnsam.bench.box.accuracy import inscribed_ellipse
 
     size = np.array(shape)
     box = to_pixels(np.concatenate([0.2 * size, 0.8 * size]))

@@ -7,14 +7,14 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.bench.box.cases import synthetic_case
-from nnsam.bench.box.model import load_predictor
+from nnsam.bench.measuring import peak_memory_mb
+from nnsam.bench.models import load_predictor
 from nnsam.errors import SetupError
 
 SIZE = (1920, 2560)
@@ -57,24 +57,6 @@ def random_boxes(count: int, size: tuple[int, int], seed: int = 0) -> NDArray[np
     sides = rng.integers(low, high, (count, 2), endpoint=True)
     corners = np.floor(rng.uniform(size=(count, 2)) * (np.array(size[::-1]) - sides + 1)).astype(np.int64)
     return np.concatenate([corners, corners + sides - 1], axis=1)
-
-
-def peak_memory_mb() -> float | None:
-    """Peak resident memory of this process in MB; None where the system does not tell.
-
-    Linux' VmHWM, since a child's ru_maxrss starts from its parent's; ru_maxrss on other Unix systems.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-    except (OSError, StopIteration):
-        pass
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 1024)
 
 
 def _measure(arguments: dict[str, Any]) -> dict[str, Any]:

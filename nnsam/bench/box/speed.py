@@ -10,7 +10,7 @@ from typing import Any
 from nnsam.bench.box.accuracy import NETWORK_MODES, check_methods, evaluate_sets, spread
 from nnsam.bench.box.cases import BoxCase, find_box_sets, read_box_case, synthetic_case
 from nnsam.bench.box.load import measure_load
-from nnsam.bench.box.model import CountingBackend, load_predictor
+from nnsam.bench.models import CountingBackend, load_predictor
 from nnsam.inference import BoxPredictor, faithful_passes
 from nnsam.io.image import to_rgb
 from nnsam.support.machine import describe_machine

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnsam.bench.cpu.ratios import PYTORCH
+from nnsam.bench.cpu.run import PYTORCH
 from nnsam.support.files import atomic_file, write_json
 
 if TYPE_CHECKING:
