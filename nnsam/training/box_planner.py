@@ -104,7 +104,8 @@ def extract_and_plan(
     fingerprint = Path(os.environ["nnUNet_preprocessed"], dataset, "dataset_fingerprint.json")
     if not fingerprint.is_file():
         extract_fingerprints([int(dataset[7:10])], num_processes=processes)
-    planner = BoxPlanner(dataset, model, prompt, batch_size, patch_size and tuple(patch_size), plans_name)
+    patch = None if patch_size is None else (patch_size[0], patch_size[1])  # a list where it came as JSON
+    planner = BoxPlanner(dataset, model, prompt, batch_size, patch, plans_name)
     with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints whole dictionaries
         plans = planner.plan_experiment()
     channels = len(planner.dataset_json["channel_names"])
