@@ -4,7 +4,7 @@ Distances run in data-loading workers and in places without torch, so what needs
 No module that is loaded so may be called like one of its functions: importing it would hide the function here.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nnsam.geometry.signed_distance import level_set_target, relative_spacing, signed_distance, squash
 
@@ -21,14 +21,14 @@ __all__ = [
     "squash",
 ]
 
+if not TYPE_CHECKING:  # so that a type checker knows that there are no other names
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from nnsam.geometry import differential
+    def __getattr__(name):
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from nnsam.geometry import differential
 
-    return getattr(differential, name)
+        return getattr(differential, name)
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    def __dir__():
+        return sorted({*globals(), *__all__})

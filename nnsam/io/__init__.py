@@ -14,7 +14,7 @@ Example:
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nnsam.io.finding import Case as Case
@@ -44,8 +44,9 @@ _HOMES = {
 }
 __all__ = list(_HOMES)
 
+if not TYPE_CHECKING:  # so that a type checker knows that there are no other names
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"nnsam.io.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name):
+        if name in _HOMES:
+            return getattr(importlib.import_module(f"nnsam.io.{_HOMES[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

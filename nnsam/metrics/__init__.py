@@ -10,6 +10,13 @@ Names are imported on first use (PEP 562): scipy.ndimage takes a quarter of a se
 """
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nnsam.metrics.masks import dice as dice
+    from nnsam.metrics.surface import average_surface_distance as average_surface_distance
+    from nnsam.metrics.surface import hausdorff95 as hausdorff95
+    from nnsam.metrics.surface import surface_dice as surface_dice
 
 _EXPORTS = {
     "average_surface_distance": "nnsam.metrics.surface",
@@ -19,8 +26,9 @@ _EXPORTS = {
 }
 __all__ = sorted(_EXPORTS)
 
+if not TYPE_CHECKING:  # so that a type checker knows that there are no other names
 
-def __getattr__(name: str):
-    if name in _EXPORTS:
-        return getattr(importlib.import_module(_EXPORTS[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name):
+        if name in _EXPORTS:
+            return getattr(importlib.import_module(_EXPORTS[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

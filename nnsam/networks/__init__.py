@@ -4,6 +4,18 @@ Names are imported on first use (PEP 562), so that light modules of this package
 """
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nnsam.networks.box_unet import BoxUNet as BoxUNet
+    from nnsam.networks.box_unet import build_box_unet as build_box_unet
+    from nnsam.networks.fused_unet import BottleneckFusion as BottleneckFusion
+    from nnsam.networks.fused_unet import FusedUNet as FusedUNet
+    from nnsam.networks.fused_unet import LevelSetHead as LevelSetHead
+    from nnsam.networks.fused_unet import build_nnsam_unet as build_nnsam_unet
+    from nnsam.networks.mobile_sam import MobileSAMEncoder as MobileSAMEncoder
+    from nnsam.networks.sam_branch import SAMBranch as SAMBranch
+    from nnsam.networks.sam_branch import SAMInput as SAMInput
 
 _EXPORTS = {
     "BottleneckFusion": "nnsam.networks.fused_unet",
@@ -18,8 +30,9 @@ _EXPORTS = {
 }
 __all__ = sorted(_EXPORTS)
 
+if not TYPE_CHECKING:  # so that a type checker knows that there are no other names
 
-def __getattr__(name: str):
-    if name in _EXPORTS:
-        return getattr(importlib.import_module(_EXPORTS[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name):
+        if name in _EXPORTS:
+            return getattr(importlib.import_module(_EXPORTS[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
