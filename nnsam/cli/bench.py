@@ -32,6 +32,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from nnsam.cli.common import bar
+from nnsam.errors import InputError
+
 
 def print_box_tables(result: dict) -> None:
     """Prints what `bench_box` returns."""
@@ -212,8 +215,6 @@ def _add_cpu_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the benchmark and prints its figures."""
-    from nnsam.errors import InputError
-
     if args.rounds is not None and args.rounds < 1:
         raise InputError(f"--rounds is {args.rounds}; expected at least 1")
     result = {"train": _bench_training, "box": _bench_box, "cpu": _bench_cpu}[args.what](args)
@@ -235,12 +236,8 @@ def _bench_training(args: argparse.Namespace) -> dict:
 
 
 def _bench_box(args: argparse.Namespace) -> dict:
-    from rich.console import Console
-    from rich.progress import track
-
     from nnsam.bench.box.speed import bench_box
 
-    screen = Console(stderr=True)
     return bench_box(
         args.model,
         args.data,
@@ -250,16 +247,13 @@ def _bench_box(args: argparse.Namespace) -> dict:
         baselines=("ellipse", "grabcut") if args.grabcut else ("ellipse",),
         sets=args.sets,
         max_cases=args.max_cases,
-        progress=lambda files: track(files, "Scoring", console=screen, transient=True, disable=not screen.is_terminal),
+        progress=lambda files: bar(files, "Scoring"),
     )
 
 
 def _bench_cpu(args: argparse.Namespace) -> dict:
-    from rich.console import Console
-
     from nnsam.bench.cpu.output import check_folder, write_results
     from nnsam.bench.cpu.run import bench_cpu
-    from nnsam.errors import InputError
 
     for name, value in (("--slices-limit", args.slices_limit), ("--threads", args.threads)):
         if value < 0:
@@ -289,9 +283,6 @@ def _bench_cpu(args: argparse.Namespace) -> dict:
 
 
 def _print_table(result: dict) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     console = Console(highlight=False)
     table = Table("training step", "seconds (median)", "ratio to stock nnU-Net", "spread of the ratio")
     for row in result["rows"]:

@@ -27,6 +27,8 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from nnsam.cli.common import bar
+
 if TYPE_CHECKING:
     from nnsam.metrics.evaluation import Evaluation
     from nnsam.metrics.summary import Statistic, Summary
@@ -77,15 +79,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints the table and writes the files."""
-    from rich.console import Console
-    from rich.progress import track
-
     from nnsam.metrics.evaluation import evaluate
     from nnsam.metrics.profiles import ScoringOptions
     from nnsam.metrics.summary import to_json, write_csv
     from nnsam.support.files import atomic_file
 
-    screen = Console(stderr=True)
     with ExitStack() as files:
         # Opened first, so that a long evaluation does not end at a path that cannot be written to.
         json_file = files.enter_context(atomic_file(args.json)) if args.json not in (None, "-") else None
@@ -98,9 +96,7 @@ def run(args: argparse.Namespace) -> int:
             profile=args.profile,
             options=ScoringOptions(args.tolerance, args.empty),
             reference_key=args.reference_key,
-            progress=lambda cases: track(
-                cases, "Evaluating", console=screen, transient=True, disable=not screen.is_terminal
-            ),
+            progress=lambda cases: bar(cases, "Evaluating"),
         )
         if json_file is not None:
             json_file.write_text(to_json(result), encoding="utf-8")

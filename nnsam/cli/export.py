@@ -18,6 +18,8 @@ import sys
 import warnings
 from typing import TYPE_CHECKING
 
+from nnsam.cli.common import told_warnings
+
 if TYPE_CHECKING:
     from nnsam.inference.bundle import Bundle
 
@@ -59,8 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exports and prints the report."""
-    with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
+    with told_warnings("export"):
         warnings.simplefilter("ignore", FutureWarning)  # PyTorch's about other packages, on import
         from nnsam.exporting.export_model import export_model
 
@@ -81,11 +82,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print_report(bundle)
     return 0
-
-
-def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    """Prints a warning as a sentence, without the place in this package that it came from."""
-    print(f"nnsam export: {message}", file=sys.stderr)
 
 
 def _print_report(bundle: "Bundle") -> None:

@@ -22,12 +22,13 @@ import json
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from nnsam.cli.common import told_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -237,14 +238,8 @@ __all__ = ["add_arguments", "run"]
 
 def run(args: argparse.Namespace) -> int:
     """Segments, writes the files and prints one line per case."""
-    with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
+    with told_warnings("predict"):
         return _run(args)
-
-
-def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    """Prints a warning as a sentence, without the place in this package that it came from."""
-    print(f"nnsam predict: {message}", file=sys.stderr)
 
 
 def _run(args: argparse.Namespace) -> int:

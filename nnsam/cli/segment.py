@@ -28,11 +28,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+from nnsam.cli.common import bar, told_warnings
 
+if TYPE_CHECKING:
     from nnsam.inference import BoxPredictor
-    from nnsam.inference.folders.segment import SegmentReport, SegmentTask
+    from nnsam.inference.folders.segment import SegmentReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,15 +111,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Segments, writes the files and prints one line per case."""
-    with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
+    with told_warnings("segment"):
         warnings.simplefilter("ignore", FutureWarning)  # PyTorch's about other packages, on import
         return _run(args)
-
-
-def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    """Prints a warning as a sentence, without the place in this package that it came from."""
-    print(f"nnsam segment: {message}", file=sys.stderr)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -144,7 +138,9 @@ def _run(args: argparse.Namespace) -> int:
         json_file = files.enter_context(atomic_file(args.json)) if args.json not in (None, "-") else None
         predictor = _load(args)
         if is_folder:
-            report = segment_files(predictor, tasks, boxes, mode=args.mode, progress=_track)
+            report = segment_files(
+                predictor, tasks, boxes, mode=args.mode, progress=lambda entries: bar(entries, "Segmenting")
+            )
         else:
             report = SegmentReport([segment_case(predictor, tasks[0], boxes, args.mode)])
         content = to_json(report, args.model, args.mode)
@@ -179,14 +175,6 @@ def _files_of(boxes: str | None) -> list[Path]:
         return []
     path = Path(boxes)
     return list(path.iterdir()) if path.is_dir() else [path]
-
-
-def _track(tasks: "Sequence[SegmentTask]") -> "Iterable[SegmentTask]":
-    from rich.console import Console
-    from rich.progress import track
-
-    screen = Console(stderr=True)
-    return track(tasks, "Segmenting", console=screen, transient=True, disable=not screen.is_terminal)
 
 
 def to_json(report: "SegmentReport", model: str, mode: str) -> str:
