@@ -304,7 +304,11 @@ class CompiledNetwork:
 
 
 class _Variant:
-    """A network for one batch size or any, and its requests that have nothing to do."""
+    """A network for one batch size or any, and its requests that have nothing to do.
+
+    OpenVINO's AsyncInferQueue (2026.4) is not used for them: two threads that share one get each other's results, and
+    each input of a wrong shape takes one of its requests away for good, after the last of which it waits forever.
+    """
 
     def __init__(self, compiled: Any):
         self.compiled = compiled
