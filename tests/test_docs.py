@@ -392,7 +392,8 @@ def test_a_name_that_does_not_exist_is_noticed():
 
 @pytest.mark.parametrize("path", [path for path in API if path.name != "index.md"], ids=lambda path: path.stem)
 def test_every_public_name_is_in_the_api_reference(path):
-    assert undocumented(f"nnsam.{path.stem}", documented()) == []
+    room = "nnsam" if path.stem == "nnsam" else f"nnsam.{path.stem}"
+    assert undocumented(room, documented()) == []
 
 
 def test_a_public_name_that_is_not_in_the_reference_is_noticed():

@@ -1,6 +1,5 @@
-"""Docstrings as Markdown, and the names that packages import on first use."""
+"""Docstrings as Markdown."""
 
-import ast
 import re
 from typing import Any
 
@@ -22,18 +21,9 @@ def as_markdown(docstring: str) -> str:
 
 
 class Roles(griffe.Extension):
-    """Applies `as_markdown` to every docstring, and follows the tables of lazy names."""
+    """Applies `as_markdown` to every docstring that is loaded."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         """Rewrites the docstring of a module, class, function or attribute."""
         if obj.docstring is not None:
             obj.docstring.value = as_markdown(obj.docstring.value)
-
-    def on_module(self, *, mod: griffe.Module, **kwargs: Any) -> None:
-        """Makes the names of a module's `_EXPORTS`, a literal {name: module}, members of the module."""
-        table = mod.members.get("_EXPORTS")
-        if not isinstance(table, griffe.Attribute):
-            return
-        for name, home in ast.literal_eval(str(table.value)).items():
-            if name not in mod.members:
-                mod.set_member(name, griffe.Alias(name, f"{home}.{name}"))
