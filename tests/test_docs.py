@@ -257,9 +257,10 @@ def test_a_wrong_command_in_the_text_is_noticed():
 
 
 def anchors(markdown: str) -> set[str]:
-    """What can stand after # in a link to a page."""
+    """What can stand after # in a link to a page: its headings, and the names of the API that it shows."""
     titles = re.findall(r"^#+ +(.+?)\s*$", prose(markdown), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.replace("`", "")).strip().lower().replace(" ", "-") for title in titles}
+    names = re.findall(r"^::: ([\w.]+)", markdown, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles} | set(names)
 
 
 def dead_links(path: Path, markdown: str) -> list[str]:
