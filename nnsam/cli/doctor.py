@@ -215,7 +215,7 @@ def _openvino(machine: dict, *, use: str) -> Iterator[Finding]:
     devices = machine["openvino_devices"]
     if "CPU" not in devices:
         found = f"no CPU among its devices ({', '.join(devices)})" if devices else "not installed"
-        yield Finding("OpenVINO", FAIL, found, 'pip install "openvino>=2024.4"')
+        yield Finding("OpenVINO", FAIL, found, 'pip install "openvino>=2025.4"')
     for name, capabilities in devices.items():
         quick = "bfloat16" if "BF16" in capabilities else "float32"
         precision = f"; {use}{quick}" if name == "CPU" and use else ""

@@ -6,16 +6,18 @@ inputs, and as long as their masks differ too much, NNCF takes the operations ba
 """
 
 import importlib
+import io
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
@@ -39,7 +41,8 @@ def load_nncf() -> Any:
     """
     before = logging.getLoggerClass()
     try:
-        with _without_module(_TELEMETRY), _quiet_loggers():
+        # PyTorch 2.5 prints, where later ones log, that it finds no CUDA.
+        with _without_module(_TELEMETRY), _quiet_loggers(), redirect_stderr(io.StringIO()):
             nncf = importlib.import_module("nncf")
             importlib.import_module("torch.utils.cpp_extension")  # NNCF would import it later, with its warning
     except ImportError as error:
@@ -62,7 +65,8 @@ def without_progress_bars() -> Iterator[None]:
 
     class Silent(Progress):
         def __init__(self, *columns: Any, **options: Any):
-            super().__init__(*columns, **{**options, "disable": True})
+            # Disabled ones of rich before 15 still end a line.
+            super().__init__(*columns, **{**options, "disable": True, "console": Console(file=io.StringIO())})
 
     module: Any = importlib.import_module("nncf.common.logging.track_progress")
     before = module.Progress

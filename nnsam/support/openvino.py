@@ -21,7 +21,7 @@ def import_openvino() -> Any:
         with no_telemetry():
             import openvino
     except ModuleNotFoundError:
-        raise SetupError('OpenVINO is not installed; install it with: pip install "openvino>=2024.4"') from None
+        raise SetupError('OpenVINO is not installed; install it with: pip install "openvino>=2025.4"') from None
     except ImportError as error:
         raise SetupError(f"OpenVINO cannot be loaded ({error}); install it again") from None
     return openvino

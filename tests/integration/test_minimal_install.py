@@ -149,7 +149,7 @@ def test_doctor_fails_where_openvino_or_a_reader_is_missing(python):
         for name, target in links.items():
             (packages / name).symlink_to(target)
     mends = {finding["topic"]: finding["mend"] for finding in report["findings"] if finding["level"] == "FAIL"}
-    assert mends == {"packages": "pip install SimpleITK", "OpenVINO": 'pip install "openvino>=2024.4"'}
+    assert mends == {"packages": "pip install SimpleITK", "OpenVINO": 'pip install "openvino>=2025.4"'}
 
 
 def test_a_model_folder_of_training_is_refused_in_a_sentence(python, data, tmp_path):
