@@ -171,6 +171,9 @@ def _check_page_chain(path: Path, tiff: Any) -> None:
 
 
 def _number(file: Any, offset: int, kind: str) -> int:
+    """The number at an offset; the file's size, which no offset in it reaches, where the file ends before."""
+    if offset + np.dtype(kind).itemsize > file.size:
+        return int(file.size)
     file.seek(offset)
     return int(np.frombuffer(file.read(np.dtype(kind).itemsize), kind)[0])
 
@@ -188,6 +191,7 @@ def _read_pages(path: Path) -> tuple[NDArray, str]:
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
+        _check_page_chain(path, tiff)
         series = [one for one in tiff.series if not one.keyframe.is_reduced]  # without previews
         if len(series) != 1:
             raise InputError(f"{path} holds {len(series)} pictures of different sizes; save each as its own file.")

@@ -43,6 +43,7 @@ def check_nifti_length(path: Path) -> None:
         length = 0
         while length < expected and (chunk := file.read(min(_CHUNK, expected - length))):
             length += len(chunk)
+        file.read(1)  # beyond the last voxel stands gzip's checksum; without it ITK leaves the last voxels to chance
     if length < expected:
         raise InputError(f"{path} is cut off: it holds {length} bytes, its header announces {expected}.")
 
@@ -185,7 +186,7 @@ def read_dicom_series(folder: Path) -> Image:
         volume = reader.Execute()
         if volume.HasMetaDataKey(_UNEVEN_SLICES):
             warnings.warn(
-                f"{folder}: slices are missing or not evenly spaced; the mask file has the spacing of the first ones.",
+                f"{folder}: slices are missing or not evenly spaced; the mask file has one spacing for all.",
                 NnsamWarning,
                 stacklevel=2,
             )

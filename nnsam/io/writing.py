@@ -82,15 +82,28 @@ def write_labels(path: str | Path, labels: Image) -> None:
         labels: uint8 or uint16 pixels, mostly `image.with_pixels(...)` of the image.
 
     Raises:
-        InputError: another ending, or the place cannot be written to.
+        InputError: another ending, pixels of another shape than the image's or that the format does not hold, or the
+            place cannot be written to.
     """
     path = Path(path)
     found = format_of(path)
     if found is None or not found.is_written:
         written = endings(row for row in FORMATS.values() if row.is_written)
         raise InputError(f"{path} has an ending that label maps are not written with; expected {written}.")
+    _check_fits(path, labels, is_picture=found.kind == "picture")
     with whole_file(path) as draft:
         _write(draft, labels)
+
+
+def _check_fits(path: Path, labels: Image, is_picture: bool) -> None:
+    shape, expected = labels.pixels.shape, labels.file_shape
+    if [side for side in shape if side != 1] != [side for side in expected if side != 1]:
+        raise InputError(f"{path}: the labels have the shape {shape}, their image {expected}; give them its shape.")
+    if is_picture and (len(expected) != 2 or labels.pixels.dtype.name not in ("bool", "uint8", "uint16")):
+        raise InputError(
+            f"{path} cannot hold labels of the shape {expected} and the type {labels.pixels.dtype}; expected (H, W), "
+            "uint8 or uint16."
+        )
 
 
 def _write(draft: Path, labels: Image) -> None:

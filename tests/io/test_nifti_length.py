@@ -31,3 +31,12 @@ def test_files_without_a_header_are_named(tmp_path, content):
     (tmp_path / "a.nii").write_bytes(content)
     with pytest.raises(InputError, match="not a NIfTI file"):
         check_nifti_length(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize("missing", [1, 4, 8])
+def test_the_checksum_of_gzip_counts_too(tmp_path, missing):
+    nibabel.Nifti1Image(np.arange(105, dtype=np.uint8).reshape(5, 7, 3), np.eye(4)).to_filename(tmp_path / "a.nii.gz")
+    check_nifti_length(tmp_path / "a.nii.gz")
+    (tmp_path / "a.nii.gz").write_bytes((tmp_path / "a.nii.gz").read_bytes()[:-missing])
+    with pytest.raises(EOFError):
+        check_nifti_length(tmp_path / "a.nii.gz")

@@ -114,6 +114,14 @@ def test_stacks_of_three_or_four_slices_are_no_colours(tmp_path):
     check(read(tmp_path / "a.tif"), COLOUR)
 
 
+def test_a_stack_that_lost_its_last_pages_is_no_picture(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((9, 60, 80), np.uint8), compression="zlib", photometric="minisblack")
+    whole = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"a\.tif is cut off or damaged"):
+        read(tmp_path / "a.tif")
+
+
 def test_exif_rotation_is_told_and_not_applied(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -84,3 +84,19 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"a.nii.gz cannot be written \(disk full\)"):
         write_labels(tmp_path / "a.nii.gz", image.with_pixels(labels_for(image)))
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.nii.gz", "old")]
+
+
+@pytest.mark.parametrize("wrong", [labels_for(PICTURE)[:5], labels_for(PICTURE).T, labels_for(STACK)])
+@pytest.mark.parametrize("ending", [".png", ".tif", ".nii.gz", ".npz"])
+def test_labels_of_another_shape_than_the_image_are_refused(tmp_path, ending, wrong):
+    with pytest.raises(InputError, match="give them its shape"):
+        write_labels(tmp_path / f"a{ending}", PICTURE.with_pixels(wrong))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("image", [STACK, PICTURE])
+def test_what_png_cannot_hold_is_told(tmp_path, image):
+    labels = labels_for(image) if image is STACK else labels_for(image).astype(np.int64)
+    with pytest.raises(InputError, match=r"a\.png cannot hold labels of the shape"):
+        write_labels(tmp_path / "a.png", image.with_pixels(labels))
+    assert list(tmp_path.iterdir()) == []
