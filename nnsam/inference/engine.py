@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nnsam.errors import InputError, NnsamError, NnsamWarning
 from nnsam.support.files import atomic_file, sha256_of_file
-from nnsam.support.openvino import compile_hint, import_openvino
+from nnsam.support.openvino import check_threads, compile_hint, import_openvino
 
 LIMIT = 2**29
 _CHECKSUM = 32  # bytes of SHA-256 in front
@@ -133,8 +133,7 @@ class Engine:
     def __init__(
         self, precision: str = "f32", threads: int = 0, cache_dir: str | Path | None = None, requests: int = 2
     ):
-        if threads < 0:
-            raise InputError(f"the number of threads is {threads}; expected 1 or more, or 0 for OpenVINO's choice")
+        check_threads(threads)
         if requests < 1:
             raise InputError(f"the number of requests is {requests}; expected at least 1")
         openvino = import_openvino()

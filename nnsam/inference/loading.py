@@ -50,6 +50,8 @@ def load(
         ``nnsam.load("heart_bundle").predict(volume, spacing=(2.5, 0.8, 0.8)).segmentation``
     """
     folder = Path(path_or_name)
+    if kind not in (None, "automatic", "box"):
+        raise InputError(f"the kind {kind!r} of model is unknown; expected automatic or box")
     backend: Any
     if is_bundle(folder):
         from nnsam.inference.bundle import check_runs_on_cpu

@@ -125,7 +125,9 @@ def _choose_folds(bundle: Bundle, wanted: str | int | Sequence[str | int] | None
     if wanted is None:
         return list(entries)
     by_name = {str(entry["fold"]): entry for entry in entries}
-    names = list(dict.fromkeys(map(str, [wanted] if isinstance(wanted, int | str) else wanted)))
+    names = list(
+        dict.fromkeys(map(str, wanted if isinstance(wanted, Iterable) and not isinstance(wanted, str) else [wanted]))
+    )
     missing = [name for name in names if name not in by_name]
     if missing or not names:
         raise InputError(

@@ -12,7 +12,7 @@ import numpy as np
 
 from nnsam.errors import InputError, SetupError
 from nnsam.inference.backend import EmbeddingCache, Patches, checked
-from nnsam.support.openvino import check_precision, has_bfloat16
+from nnsam.support.openvino import check_precision, check_threads, has_bfloat16
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,7 @@ class TorchBackend:
         note: see above.
 
     Raises:
-        InputError: unknown device or precision.
+        InputError: unknown device or precision, or a negative number of threads.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class TorchBackend:
         self.folds = [str(name) for name in (names if len(names) == len(several) else range(len(several)))]
         self.device = choose_device(device, flat=len(manifest["tiling"]["patch_size"]) == 2)
         self.precision = _choose_precision(precision, self.device)
+        check_threads(threads)
         if threads:
             import torch
 

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -210,7 +210,7 @@ def _found_folds(folder: Path, checkpoint: str) -> list[str]:
 
 
 def _wanted_folds(folder: Path, checkpoint: str, found: Sequence[str], folds: Folds) -> list[str]:
-    wanted = [str(folds)] if isinstance(folds, int | str) else [str(name) for name in folds]
+    wanted = list(map(str, folds if isinstance(folds, Iterable) and not isinstance(folds, str) else [folds]))
     missing = [name for name in wanted if name not in found]
     if missing or not wanted:
         raise InputError(

@@ -79,6 +79,16 @@ def check_precision(name: str) -> str:
     return known
 
 
+def check_threads(threads: int) -> None:
+    """Refuses what is no number of threads.
+
+    Raises:
+        InputError: no whole number, or a negative one.
+    """
+    if not isinstance(threads, int) or threads < 0:
+        raise InputError(f"the number of threads is {threads!r}; expected 1 or more, or 0 for the library's choice")
+
+
 def compile_hint(precision: str) -> str:
     """Returns OpenVINO's precision hint; it computes in bf16 unasked where the CPU can, so that f32 has to be said.
 

@@ -59,6 +59,8 @@ def test_defaults_choose_device_and_precision(folder):
 def test_options_reach_the_model(folder):
     assert nnsam.load(folder / "automatic_folder", "cpu", "f32", folds=["1"]).folds == ("1",)
     assert nnsam.load(folder / "box_folder", "cpu", "f32", folds=1, batch_size=3).batch_size == 3
+    assert nnsam.load(folder / "box_folder", "cpu", folds=np.int64(1)).folds == ("1",)
+    assert nnsam.load(folder / "box_bundle", folds=np.arange(1)).folds == ("0",)
     with pytest.raises(InputError, match=r"no fold with a checkpoint_best\.pth"):
         nnsam.load(folder / "box_folder", checkpoint="checkpoint_best.pth")
 
@@ -78,6 +80,14 @@ def test_options_reach_the_model(folder):
         ("automatic_folder", {"device": "toaster"}, "device 'toaster' is unknown"),
         ("automatic_folder", {"batch_size": 0}, "batch size is 0"),
         ("box_folder", {"batch_size": 0}, "batch size is 0"),
+        ("box_folder", {"kind": "boxes"}, "kind 'boxes' of model is unknown"),
+        ("box_bundle", {"kind": "boxes"}, "kind 'boxes' of model is unknown"),
+        ("automatic_folder", {"threads": -1}, "number of threads is -1"),
+        ("automatic_bundle", {"threads": -1}, "number of threads is -1"),
+        ("box_folder", {"threads": "2"}, "number of threads is '2'"),
+        ("box_bundle", {"threads": None}, "number of threads is None"),
+        ("automatic_folder", {"folds": 1.5}, r"fold 1\.5; it has 0, 1"),
+        ("automatic_bundle", {"folds": np.int64(3)}, "no fold 3; it has 0"),
     ],
 )
 def test_anything_else_is_one_sentence(folder, name, options, words):
@@ -95,6 +105,8 @@ def test_names_of_before_are_understood(folder):
     with pytest.warns(DeprecationWarning, match="folds"):
         predictor = BoxPredictor.from_folder(folder / "box_folder", fold=1, precision="float32")
     assert (predictor.folds, predictor.precision) == (("1",), "f32")
+    with pytest.warns(DeprecationWarning, match="folds"), pytest.raises(InputError, match="leave fold out"):
+        BoxPredictor.from_folder(folder / "box_folder", 0, fold=1)
     assert BoxPredictor.from_folder(folder / "box_folder", 1, "checkpoint_final.pth", "cpu").folds == ("1",)
     assert BoxPredictor.open(folder / "box_bundle", "float32", 1).precision == "f32"
     assert Predictor.open(folder / "automatic_bundle", "f32", 1, ["0"], False).folds == ("0",)

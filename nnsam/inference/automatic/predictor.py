@@ -87,11 +87,14 @@ def array_spacing(
         own = [_PICTURE_THICKNESS] * (3 - len(own)) + own
         z, y, x = (own[axis] for axis in preprocessing["transpose_backward"])
         return z, y, x
-    values = [float(value) for value in spacing]
+    expected = "(y, x)" if is_picture else "(z, y, x)"
+    try:
+        values = [float(value) for value in spacing]
+    except (TypeError, ValueError):
+        raise InputError(f"spacing must be {expected}, numbers above 0; found {spacing!r}") from None
     if is_picture and len(values) == 2:
         values.insert(0, _PICTURE_THICKNESS)
     if len(values) != 3 or not all(0 < value < np.inf for value in values):
-        expected = "(y, x)" if is_picture else "(z, y, x)"
         raise InputError(f"spacing must be {expected}, numbers above 0; found {tuple(spacing)}")
     return values[0], values[1], values[2]
 

@@ -133,14 +133,17 @@ class BoxPredictor:
             fold: earlier name of `folds`.
 
         Raises:
-            InputError: no such model, an incomplete one, or one of another trainer; an unknown device or precision.
+            InputError: no such model, an incomplete one, or one of another trainer; an unknown device or precision;
+                both `folds` and `fold`.
             SetupError: PyTorch or nnU-Net is not installed.
         """
         from nnsam.inference.torch_backend import TorchBackend
 
         if fold is not None:
             warnings.warn("from_folder(fold=...) is now called folds=...", DeprecationWarning, stacklevel=2)
-            folds = fold if folds is None else folds
+            if folds is not None:
+                raise InputError(f"both folds={folds} and fold={fold}, its earlier name, are given; leave fold out")
+            folds = fold
         backend = TorchBackend.from_folder(folder, folds, checkpoint, device, precision, threads, kind="box")
         return cls(backend, batch_size, propagation)
 

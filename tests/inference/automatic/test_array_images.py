@@ -72,7 +72,9 @@ def test_given_spacing():
     assert array_spacing((4, 0.5, 0.7), True, settings((1, 1))) == (4, 0.5, 0.7)
 
 
-@pytest.mark.parametrize("spacing", [(1, 1), (1,), (1, 1, 1, 1), (1, 0, 1), (1, -1, 1), (1, float("nan"), 1)])
+@pytest.mark.parametrize(
+    "spacing", [(1, 1), (1,), (1, 1, 1, 1), (1, 0, 1), (1, -1, 1), (1, float("nan"), 1), 1.0, "mm"]
+)
 def test_bad_spacing_of_volumes(spacing):
     with pytest.raises(InputError, match=r"\(z, y, x\)"):
         array_spacing(spacing, False, settings((1, 1, 1)))
