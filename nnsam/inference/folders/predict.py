@@ -362,8 +362,19 @@ def predict_folder(
         What was done.
 
     Raises:
-        InputError: see `FolderRun`; the errors of single cases are in the report.
+        InputError: see `FolderRun`; a box model, or no room for a case in memory. The errors of single cases are in
+            the report.
+
+    Example:
+        >>> from nnsam.io import find_cases
+        >>> predictor = nnsam.load("heart_bundle")  # doctest: +SKIP
+        >>> cases = find_cases("imagesTs", predictor.file_ending, channels=1)  # doctest: +SKIP
+        >>> nnsam.predict_folder(predictor, cases, "predictions")  # doctest: +SKIP
     """
+    if predictor.backend.manifest["kind"] != "automatic":
+        raise InputError("this is a box model; use nnsam.segment_files, and give it boxes")
+    if cases_in_memory < 1:
+        raise InputError(f"the number of cases in memory is {cases_in_memory}; expected at least 1")
     options = RunOptions(predictor.precision, tuple(predictor.folds), mirror, step, save_probabilities)
     run = FolderRun(predictor, cases, out, options, resume)
     return run_folder(

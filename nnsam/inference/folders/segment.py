@@ -206,7 +206,21 @@ def segment_files(
         boxes: see `nnsam.prompts.box_files.open_box_source`.
         mode: zoom or faithful.
         progress: wraps the tasks, to show how far the work is.
+
+    Raises:
+        InputError: a model that takes no boxes; the errors of single tasks are in the report.
+
+    Example:
+        >>> from nnsam.inference.folders.segment import plan_tasks
+        >>> from nnsam.io import find_images
+        >>> from nnsam.prompts.box_files import open_box_source
+        >>> tasks = plan_tasks(find_images("images"), "masks", into_folder=True)  # doctest: +SKIP
+        >>> boxes = open_box_source(path="boxes.json")  # doctest: +SKIP
+        >>> nnsam.segment_files(nnsam.load("box_bundle"), tasks, boxes).failures  # doctest: +SKIP
+        {}
     """
+    if not hasattr(predictor, "set_image"):
+        raise InputError("this model segments images by itself and takes no boxes; use nnsam.predict_folder")
     report = SegmentReport()
     for task in progress(tasks):
         try:

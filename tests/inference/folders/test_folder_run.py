@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.bundles import write_automatic
+from helpers.bundles import write_automatic, write_box
 from skimage.io import imread, imsave
 
 from nnsam.errors import InputError
@@ -20,8 +20,11 @@ from nnsam.inference.automatic.predictor import Predictor
 from nnsam.inference.bundle import Bundle
 from nnsam.inference.folders.predict import CaseOutcome, FolderRun, RunOptions, predict_folder, predict_one
 from nnsam.inference.folders.record import RECORD
+from nnsam.inference.folders.segment import segment_files
+from nnsam.inference.loading import load
 from nnsam.io.finding import find_cases
 from nnsam.io.nnunet_readers import reader
+from nnsam.prompts.box_files import open_box_source
 
 NAMES = ["a", "b", "c", "d", "e"]
 
@@ -367,6 +370,21 @@ def test_a_file_instead_of_a_folder(predictor, cases, tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(InputError, match="is a file"):
         run(predictor, cases, tmp_path / "out")
+
+
+def test_no_room_for_a_case_is_refused_instead_of_waited_for(predictor, cases, tmp_path):
+    with pytest.raises(InputError, match="cases in memory is 0"):
+        predict_folder(predictor, cases, tmp_path / "out", cases_in_memory=0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_each_kind_of_model_has_its_own_function(predictor, cases, tmp_path):
+    write_box(tmp_path / "box_bundle")
+    with pytest.raises(InputError, match="box model"):
+        predict_folder(load(tmp_path / "box_bundle"), cases, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match="takes no boxes"):
+        segment_files(predictor, [], open_box_source([[0, 0, 5, 5]]))
 
 
 def test_options_are_checked():
