@@ -110,8 +110,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    values = tuple(float(part) for part in text.split(","))
-    if not all(0 < value < float("inf") for value in values):
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or not all(0 < value < float("inf") for value in values):
         raise argparse.ArgumentTypeError(f"expected positive numbers; found {text!r}")
     return values
 

@@ -34,7 +34,8 @@ COMMANDS = {
 
 # What an installation for exported models alone lacks, see README.
 FULL_INSTALLATION = {
-    *("torch", "torchvision", "timm", "nnunetv2", "batchgenerators", "matplotlib", "requests", "filelock")
+    *("torch", "torchvision", "timm", "nnunetv2", "batchgenerators"),
+    *("matplotlib", "pandas", "jinja2", "requests", "filelock"),
 }
 
 

@@ -124,10 +124,12 @@ def test_interruption_keeps_the_old_file(predictions, dataset, tmp_path, monkeyp
 @pytest.mark.parametrize(
     "words", [[], ["-p", "a"], ["-p", "a", "-r", "b", "--spacing", "1,x"], ["-p", "a", "-r", "b", "--spacing", "0,1"]]
 )
-def test_wrong_usage_is_code_2(words):
+def test_wrong_usage_is_code_2(words, capsys):
     with pytest.raises(SystemExit) as stop:
         evaluate(*words)
     assert stop.value.code == 2
+    if "--spacing" in words:
+        assert f"expected positive numbers; found '{words[-1]}'" in capsys.readouterr().err
 
 
 def test_help_has_an_example(capsys):

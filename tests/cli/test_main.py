@@ -90,10 +90,11 @@ def test_help_imports_neither_torch_nor_numpy():
     assert printed.splitlines()[-1] == "[]"
 
 
-def test_a_command_of_the_full_installation_says_what_is_missing(outcome, capsys):
-    outcome(ModuleNotFoundError("No module named 'nnunetv2'", name="nnunetv2.paths"))
+@pytest.mark.parametrize("name", ["nnunetv2.paths", "pandas"])
+def test_a_command_of_the_full_installation_says_what_is_missing(outcome, capsys, name):
+    outcome(ModuleNotFoundError(f"No module named '{name}'", name=name))
     assert cli.main(["doctor"]) == 1
-    assert "needs the full installation, and nnunetv2.paths is not installed" in capsys.readouterr().err
+    assert f"needs the full installation, and {name} is not installed" in capsys.readouterr().err
 
 
 def test_any_other_missing_module_is_a_defect(outcome):
