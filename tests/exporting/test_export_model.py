@@ -81,7 +81,7 @@ class Compiled:
         return expected, found
 
 
-SLOW = ("resenc, two folds", "nnSAM, colour, shrinking embedding", "legacy", "box, hybrid")
+SLOW = ("resenc, two folds", "nnSAM", "nnSAM, colour, shrinking embedding", "legacy", "box, hybrid")
 MODELS = {
     "plain": {},
     "resenc, two folds": {"plans": make_plans(RESENC), "folds": ("0", "1")},

@@ -171,6 +171,7 @@ def test_without_nncf_the_user_is_told_what_to_install(model, monkeypatch):
         quantize(model, samples(1), samples(1))
 
 
+@pytest.mark.slow
 def test_nncf_neither_reports_nor_prints_nor_changes_loggers(tmp_path):
     # In a process of its own: NNCF itself leaves its telemetry out under pytest.
     code = """

@@ -47,7 +47,7 @@ def test_planning_boxes_beside_threads(folder):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("place", "repeats", "fingerprint"),
-    [("plan_box", 20, True), ("plan_box", 1, False), ("plan_and_preprocess", 3, False), ("bench", 1, False)],
+    [("plan_box", 8, True), ("plan_box", 1, False), ("plan_and_preprocess", 2, False), ("bench", 1, False)],
 )
 def test_each_place_many_times_beside_threads(folder, place, repeats, fingerprint):
     if fingerprint:

@@ -305,6 +305,7 @@ def test_data_sets_are_found_by_folder_number_and_name(raw, tmp_path, monkeypatc
         find_source("x/y")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "numbers"), [("given", (60, 120, 180)), ("patient", (246, 42, 72))])
 def test_real_patients_are_never_parted(shared, tmp_path, split, numbers):
     from nnsam.datasets.challenge import convert_npz_dataset
