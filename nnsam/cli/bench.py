@@ -26,7 +26,6 @@ Example:
 import argparse
 import json
 import sys
-import warnings
 
 from rich.console import Console
 from rich.markup import escape
@@ -263,8 +262,7 @@ def _bench_cpu(args: argparse.Namespace) -> dict:
     if args.out is not None:
         check_folder(args.out)  # before minutes of measuring
     screen = Console(stderr=True)
-    with screen.status("Measuring") as status, warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # PyTorch's about other packages, on import
+    with screen.status("Measuring") as status:
         result = bench_cpu(
             args.model,
             rounds=args.rounds,

@@ -15,7 +15,6 @@ Example:
 import argparse
 import json
 import sys
-import warnings
 from typing import TYPE_CHECKING
 
 from nnsam.cli.common import told_warnings
@@ -62,7 +61,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exports and prints the report."""
     with told_warnings("export"):
-        warnings.simplefilter("ignore", FutureWarning)  # PyTorch's about other packages, on import
         from nnsam.exporting.export_model import export_model
 
         bundle = export_model(

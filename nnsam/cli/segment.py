@@ -23,7 +23,6 @@ boxes.json is a list of boxes, [[120, 80, 410, 330], ...], for every input; or a
 import argparse
 import json
 import sys
-import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,7 +111,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Segments, writes the files and prints one line per case."""
     with told_warnings("segment"):
-        warnings.simplefilter("ignore", FutureWarning)  # PyTorch's about other packages, on import
         return _run(args)
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -34,6 +35,20 @@ def outcome(monkeypatch):
         monkeypatch.setitem(cli.COMMANDS, "doctor", ("stand_in_command", "stand-in"))
 
     return install
+
+
+def test_what_pytorch_will_change_is_no_news_for_users_of_a_command(monkeypatch):
+    class Warns(Command):
+        def run(self, args):
+            warnings.warn("this function will go", FutureWarning, stacklevel=1)
+            warnings.warn("look at this", UserWarning, stacklevel=1)
+            return 0
+
+    monkeypatch.setitem(sys.modules, "stand_in_command", Warns(0))
+    monkeypatch.setitem(cli.COMMANDS, "doctor", ("stand_in_command", "stand-in"))
+    with pytest.warns(UserWarning, match="look at this") as told:
+        assert cli.main(["doctor"]) == 0
+    assert [warning.category for warning in told] == [UserWarning]
 
 
 @pytest.mark.parametrize("code", [0, 1])

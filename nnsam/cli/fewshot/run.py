@@ -21,7 +21,6 @@ Example:
 import argparse
 import shlex
 import sys
-import warnings
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -77,9 +76,7 @@ def run(args: argparse.Namespace) -> int:
         retry_failed=args.retry_failed,
         threads=args.threads,
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # PyTorch's about other packages, on import
-        matrix = RunMatrix(args.experiment, args.methods, options, args.sizes, args.seeds)
+    matrix = RunMatrix(args.experiment, args.methods, options, args.sizes, args.seeds)
     if args.dry_run:
         _show_plan(matrix)
         return 0
