@@ -3,7 +3,7 @@
 import contextlib
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +47,7 @@ class BoxPlanner(ExperimentPlanner):
         self.architecture = box_architecture(model)
         self.prompt = check_encoding(prompt)
         self.batch_size = BATCH_SIZE[model] if batch_size is None else batch_size
-        self.patch_size = MODELS[model][2] if patch_size is None else patch_size
-        stride = 2 ** (len(self.architecture["arch_kwargs"]["strides"]) - 1)
-        if any(side % stride or side < 2 * stride for side in self.patch_size):
-            raise InputError(
-                f"the patch is {self.patch_size[0]} x {self.patch_size[1]} pixels; the {model} model needs sides that "
-                f"are multiples of {stride}, at least {2 * stride}"
-            )
+        self.patch_size = checked_patch(model, patch_size)
         super().__init__(dataset, plans_name=plans_name)
 
     def get_plans_for_configuration(self, spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache):
@@ -88,12 +82,28 @@ class BoxPlanner(ExperimentPlanner):
         super().save_plans(plans)
 
 
+def checked_patch(model: str, patch_size: Sequence[int] | None) -> tuple[int, int]:
+    """Returns the patch (H, W) in pixels, the model's own for None.
+
+    Raises:
+        InputError: sides that the model cannot halve as often as it does.
+    """
+    height, width = MODELS[model][2] if patch_size is None else patch_size
+    stride = 2 ** (len(box_architecture(model)["arch_kwargs"]["strides"]) - 1)
+    if any(side % stride or side < 2 * stride for side in (height, width)):
+        raise InputError(
+            f"the patch is {height} x {width} pixels; the {model} model needs sides that are multiples of {stride}, at "
+            f"least {2 * stride}"
+        )
+    return height, width
+
+
 def extract_and_plan(
     dataset: str,
     model: str,
     prompt: str,
     batch_size: int | None,
-    patch_size: tuple[int, int] | None,
+    patch_size: Sequence[int] | None,
     plans_name: str,
     processes: int,
 ) -> dict[str, Any]:
@@ -101,10 +111,10 @@ def extract_and_plan(
 
     nnU-Net starts processes here, so that the caller must not have threads.
     """
+    patch, _ = checked_patch(model, patch_size), check_encoding(prompt)  # before the minutes of a fingerprint
     fingerprint = Path(os.environ["nnUNet_preprocessed"], dataset, "dataset_fingerprint.json")
     if not fingerprint.is_file():
         extract_fingerprints([int(dataset[7:10])], num_processes=processes)
-    patch = None if patch_size is None else (patch_size[0], patch_size[1])  # a list where it came as JSON
     planner = BoxPlanner(dataset, model, prompt, batch_size, patch, plans_name)
     with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints whole dictionaries
         plans = planner.plan_experiment()

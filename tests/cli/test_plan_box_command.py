@@ -51,7 +51,7 @@ def test_options_and_json(raw, capsys):
     [
         (["-d", "8"], "was not found"),
         (["-d", "Dataset008_Nothing"], "was not found"),
-        (["-d", "7", "--patch", "100x100"], "multiples of 32"),
+        (["-d", "7", "--patch", "32x64"], "at least 64"),
         (["-d", "7", "--batch-size", "0"], "at least 1"),
     ],
 )
@@ -61,6 +61,13 @@ def test_what_cannot_be_planned_is_said_in_one_sentence(raw, capsys, arguments, 
     error = capsys.readouterr().err
     assert says in error
     assert "Traceback" not in error
+
+
+def test_a_patch_that_does_not_fit_is_refused_before_the_fingerprint(raw, capsys):
+    before = sorted(raw.parents[1].rglob("*"))
+    assert main(["plan-box", "-d", "7", "--patch", "100x100"]) == 1
+    assert "multiples of 32" in capsys.readouterr().err
+    assert sorted(raw.parents[1].rglob("*")) == before
 
 
 def test_folders_that_are_not_set_are_named(raw, capsys, monkeypatch):
