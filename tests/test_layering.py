@@ -24,7 +24,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "nnunet": {"io", "prompts", "support"},
     "datasets": {"io", "nnunet", "support"},
     "inference": {"geometry", "io", "nnunet", "prompts", "root", "support"},
-    "runtime": {"inference"},
+    "runtime": {"inference", "support"},
     "exporting": {"inference", "io", "networks", "nnunet", "prompts", "support"},
     "training": {"geometry", "inference", "losses", "networks", "nnunet", "prompts", "support", "weights"},
     "fewshot": {"datasets", "io", "metrics", "nnunet", "support", "training"},

@@ -13,8 +13,9 @@ Example:
     (0.5, 0.75)
 """
 
-import importlib
 from typing import TYPE_CHECKING
+
+from nnsam.support.lazy import lazy_names
 
 if TYPE_CHECKING:
     from nnsam.io.finding import Case as Case
@@ -45,8 +46,4 @@ _HOMES = {
 __all__ = list(_HOMES)
 
 if not TYPE_CHECKING:  # so that a type checker knows that there are no other names
-
-    def __getattr__(name):
-        if name in _HOMES:
-            return getattr(importlib.import_module(f"nnsam.io.{_HOMES[name]}"), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = lazy_names(__name__, {name: f"nnsam.io.{module}" for name, module in _HOMES.items()})

@@ -9,8 +9,9 @@ Dice are 0, and the distances are what the argument `empty` says, never 0.
 Names are imported on first use (PEP 562): scipy.ndimage takes a quarter of a second.
 """
 
-import importlib
 from typing import TYPE_CHECKING
+
+from nnsam.support.lazy import lazy_names
 
 if TYPE_CHECKING:
     from nnsam.metrics.masks import dice as dice
@@ -27,8 +28,4 @@ _EXPORTS = {
 __all__ = sorted(_EXPORTS)
 
 if not TYPE_CHECKING:  # so that a type checker knows that there are no other names
-
-    def __getattr__(name):
-        if name in _EXPORTS:
-            return getattr(importlib.import_module(_EXPORTS[name]), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = lazy_names(__name__, _EXPORTS)

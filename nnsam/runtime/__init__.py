@@ -3,8 +3,9 @@
 Names are imported on first use (PEP 562).
 """
 
-import importlib
 from typing import TYPE_CHECKING
+
+from nnsam.support.lazy import lazy_names
 
 if TYPE_CHECKING:
     from nnsam.inference.automatic.predictor import Predictor as Predictor
@@ -19,8 +20,4 @@ _EXPORTS = {
 __all__ = sorted(_EXPORTS)
 
 if not TYPE_CHECKING:  # so that a type checker knows that there are no other names
-
-    def __getattr__(name):
-        if name in _EXPORTS:
-            return getattr(importlib.import_module(_EXPORTS[name]), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    __getattr__ = lazy_names(__name__, _EXPORTS)
