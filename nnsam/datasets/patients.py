@@ -155,7 +155,7 @@ def patients_of(folder: str | Path, pattern: str | None = None) -> dict[str, str
 
 def _cases(folder: Path) -> list[str]:
     try:
-        ending = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["file_ending"]
+        ending = json.loads((folder / "dataset.json").read_text(encoding="utf-8-sig"))["file_ending"]
     except FileNotFoundError:
         raise InputError(f"{folder} holds no dataset.json; give the folder of a raw nnU-Net data set.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nnsam.io.finding import find_labels as find_labels
     from nnsam.io.image import Geometry as Geometry
     from nnsam.io.image import Image as Image
+    from nnsam.io.image import Segment as Segment
     from nnsam.io.reading import read_image as read_image
     from nnsam.io.reading import read_labels as read_labels
     from nnsam.io.writing import write_image as write_image
@@ -35,6 +36,7 @@ _HOMES = {
     "Geometry": "image",
     "Image": "image",
     "InputFile": "finding",
+    "Segment": "image",
     "find_cases": "finding",
     "find_images": "finding",
     "find_labels": "finding",

@@ -3,16 +3,26 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError
-from nnsam.io.formats import COLOURED, Format, endings, format_of, image_formats, kind_of, label_formats
+from nnsam.io.dicom.finding import ENDINGS as DICOM_ENDINGS
+from nnsam.io.dicom.finding import DicomInput, find_dicom, is_dicom, walk
+from nnsam.io.formats import (
+    COLOURED,
+    FORMATS,
+    endings,
+    format_of,
+    image_formats,
+    kind_of,
+    label_formats,
+    without_ending,
+)
 from nnsam.io.image import Image, Kind
-from nnsam.io.reading import image_format, read_image
-from nnsam.io.volumes import dicom_series
+from nnsam.io.reading import image_format, read_dicom_input, read_image
 
 _COLOURS = (3, 4)
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
@@ -63,58 +73,127 @@ class InputFile:
     Attributes:
         path: a file, or the folder of a DICOM series.
         kind: as in `Image`.
-        ending: as in the name, lower case; empty for a folder.
+        ending: of its format, lower case, which the name need not have; empty for a folder.
+        name: of the case, where it is not the stem; see `find_images`.
+        dicom: the files of a DICOM image.
+        refusal: why it cannot be read, a sentence, so that it is not left out unsaid; empty mostly.
     """
 
     path: Path
     kind: Kind
     ending: str
+    name: str = ""
+    dicom: DicomInput | None = None
+    refusal: str = ""
+
+    @property
+    def stem(self) -> str:
+        """Name without ending."""
+        return without_ending(self.path.absolute().name, self.ending)
 
     @property
     def case(self) -> str:
-        """Name without ending and without the _0000 of nnU-Net's image files, which its label files do not have."""
-        name = self.path.absolute().name
-        name = name[: len(name) - len(self.ending)]
-        return name if self.kind == "npz" else name.removesuffix("_0000") or name
+        """What files about the image are called."""
+        return self.name or self.stem
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What the image is read from: the path, and the files of a DICOM series."""
+        return (self.path, *(() if self.dicom is None else (header.path for header in self.dicom.headers)))
 
     def read(self) -> Image:
-        """Reads the image; see `read_image`."""
-        return read_image(self.path)
+        """Reads the image; see `read_image`.
+
+        Raises:
+            InputError: see `read_image`; or it was found to make no image.
+        """
+        if self.refusal:
+            raise InputError(self.refusal)
+        return read_image(self.path) if self.dicom is None else read_dicom_input(self.path, self.dicom)
 
 
-def find_images(path: str | Path) -> list[InputFile]:
+def find_images(path: str | Path, series: str | None = None) -> list[InputFile]:
     """Lists the images at a path, sorted by name; files of other kinds in a folder are left alone.
 
+    Where all images of an ending in a folder are called `..._0000`, as nnU-Net's are, the cases are called without it,
+    as nnU-Net's label maps are; in `frame_0000.png`, `frame_0001.png` it is a part of the name.
+
     Args:
-        path: one file; a folder with a DICOM series; a folder of files, each one case; or a folder of folders with a
-            DICOM series each.
+        path: one file; a folder of files, each one case; or a folder with DICOM files, at any depth, see
+            `nnsam.io.dicom.finding.find_dicom`.
+        series: Series Instance UID, chooses among several DICOM series.
+
+    Returns:
+        The images; what seems to be one and cannot be read is among them, with its refusal, if there are others.
 
     Raises:
-        InputError: nothing there, no image among it, or DICOM files beside others.
+        InputError: nothing there, no image among it, DICOM files beside others, or several series in one folder.
+        SetupError: DICOM files without the package that reads them.
     """
     path = Path(path)
     if path.is_file():
-        return [_input_file(path, image_format(path))]
+        found = image_format(path)
+        return [_named(InputFile(path, found.kind, found.ending), [other.name for other in visible(path.parent)])]
     if not path.is_dir():
         raise InputError(f"{path} does not exist; expected an image or a folder of images.")
-    entries = visible(path)
-    found = [(entry, row) for entry in entries if (row := format_of(entry)) and row.holds_images and entry.is_file()]
-    files = [_input_file(entry, row) for entry, row in found if row.kind != "dicom"]
-    dicom = [entry for entry, row in found if row.kind == "dicom"]
+    files = _files_of_other_kinds(path)
+    dicom = [entry for entry in visible(path) if entry.is_file() and is_dicom(entry)]
     if files and dicom:
         raise InputError(f"{path} holds DICOM files ({dicom[0].name}) beside {files[0].path.name}; separate them.")
     if files:
         return files
-    if dicom or (any(entry.is_file() for entry in entries) and dicom_series(path)):
-        return [InputFile(path, "series", "")]
-    folders = [InputFile(entry, "series", "") for entry in entries if entry.is_dir() and dicom_series(entry)]
-    if not folders:
-        raise InputError(f"{path} holds no images (files ending with {endings(image_formats())}, or a DICOM series).")
-    return folders
+    inputs = [_dicom_input(path, one) for one in find_dicom(path, series)]
+    if not inputs:
+        raise InputError(f"{path} holds no images (files ending with {endings(image_formats())}, or DICOM files).")
+    inputs += _left_out(path)
+    if len(inputs) == 1 and inputs[0].refusal:
+        raise InputError(inputs[0].refusal)
+    return inputs
 
 
-def _input_file(path: Path, found: Format) -> InputFile:
-    return InputFile(path, found.kind, found.ending)
+def _files_of_other_kinds(folder: Path) -> list[InputFile]:
+    found = [(entry, row) for entry in visible(folder) if (row := format_of(entry)) and row.holds_images]
+    files = [InputFile(entry, row.kind, row.ending) for entry, row in found if row.kind != "dicom" and entry.is_file()]
+    names = [file.path.name for file in files]
+    return [_named(file, names) for file in files]
+
+
+def _named(file: InputFile, names: Iterable[str]) -> InputFile:
+    """Takes nnU-Net's number of the only channel off the case's name, given the names of all files in the folder."""
+    stems = [without_ending(name, file.ending) for name in names if name.lower().endswith(file.ending)]
+    case = file.stem.removesuffix("_0000")
+    if file.kind == "npz" or not case or not all(stem.endswith("_0000") for stem in [file.stem, *stems]):
+        return file
+    return replace(file, name=case)
+
+
+def _dicom_input(root: Path, found: DicomInput) -> InputFile:
+    """Names an image by the folders that it lies in, below the one that was given."""
+    if found.is_single_file:
+        file = found.headers[0].path
+        ending = next((ending for ending in DICOM_ENDINGS if file.name.lower().endswith(ending)), "")
+        parts = file.relative_to(root).parts
+        name = "_".join([*parts[:-1], without_ending(parts[-1], ending)])
+        return InputFile(file, "dicom", FORMATS[".dcm"].ending, name, found, found.refusal)
+    name = "_".join(found.folder.relative_to(root).parts)
+    return InputFile(found.folder, "series", "", name, found, found.refusal)
+
+
+def _left_out(root: Path) -> list[InputFile]:
+    """Images of other formats in folders below one that holds DICOM files."""
+    folders = {file.parent for file in walk(root) if file.parent != root}
+    files = [(folder, _files_of_other_kinds(folder)) for folder in sorted(folders)]
+    return [
+        InputFile(
+            folder,
+            "series",
+            "",
+            refusal=f"{folder} holds {found[0].path.name} and is left out; it lies among folders "
+            "with DICOM files, so segment it by itself.",
+        )
+        for folder, found in files
+        if found
+    ]
 
 
 def find_labels(path: str | Path) -> dict[str, Path]:

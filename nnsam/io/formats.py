@@ -32,8 +32,11 @@ class Format:
     @property
     def is_written(self) -> bool:
         """Whether label maps are written in this format."""
-        return self.label_ending == self.ending
+        return self.label_ending == self.ending or self.ending == SEG_ENDING
 
+
+# DICOM SEG; images of DICOM have label maps of another format unless this is asked for.
+SEG_ENDING = ".dcm"
 
 # .nhdr and .mhd keep their pixels in a second file, so that label maps of them are written as the one-file formats.
 FORMATS: dict[str, Format] = {
@@ -52,7 +55,9 @@ FORMATS: dict[str, Format] = {
         Format(".mha", "volume", ".mha"),
         Format(".mhd", "volume", ".mha"),
         Format(".npz", "npz", ".npz"),
-        Format(".dcm", "dicom", ".nii.gz", holds_labels=False),
+        Format(".dcm", "dicom", ".nii.gz"),
+        Format(".dicom", "dicom", ".nii.gz", holds_labels=False),
+        Format(".ima", "dicom", ".nii.gz", holds_labels=False),
         Format(".gipl", "volume", ".nii.gz", holds_images=False),
         Format(".webp", "picture", ".png", holds_images=False, holds_labels=False),
     )
@@ -66,8 +71,8 @@ _WRITTEN_FOR: dict[Kind, tuple[Kind, ...]] = {
     "picture": ("picture", "tiff"),
     "tiff": ("tiff",),
     "volume": ("volume",),
-    "dicom": ("volume",),
-    "series": ("volume",),
+    "dicom": ("volume", "dicom"),
+    "series": ("volume", "dicom"),
     "npz": ("npz",),
 }
 
@@ -81,6 +86,39 @@ def format_of(path: str | Path) -> Format | None:
     """
     name = Path(path).name.lower()
     return next((row for ending, row in FORMATS.items() if name.endswith(ending)), None)
+
+
+# First bytes of formats whose readers go by the content, not by the ending.
+_SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", ".png"),
+    (b"\xff\xd8\xff", ".jpg"),
+    (b"BM", ".bmp"),
+    (b"II*\0", ".tif"),
+    (b"MM\0*", ".tif"),
+    (b"II+\0", ".tif"),
+    (b"MM\0+", ".tif"),
+)
+
+
+def format_by_content(path: Path) -> Format | None:
+    """The format of a file whose name has no known ending, by how it begins; None where it is none of those known.
+
+    Only formats are recognised whose readers do not look at the ending.
+    """
+    with path.open("rb") as file:
+        start = file.read(8)
+    return next((FORMATS[ending] for signature, ending in _SIGNATURES if start.startswith(signature)), None)
+
+
+def without_ending(name: str, ending: str) -> str:
+    """A file's name without an ending, in small or capital letters, if it has it.
+
+    Example:
+        >>> without_ending("a.NII.gz", ".nii.gz"), without_ending("IM0001", ".dcm")
+        ('a', 'IM0001')
+    """
+    has_it = ending and name.lower().endswith(ending) and len(name) > len(ending)
+    return name[: len(name) - len(ending)] if has_it else name
 
 
 def kind_of(path: str | Path) -> Kind | None:

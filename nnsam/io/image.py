@@ -88,6 +88,34 @@ class Geometry:
         ]
 
 
+@dataclass(frozen=True)
+class DicomSource:
+    """Where the slices of an image come from, for files that refer to them.
+
+    Attributes:
+        files: of each slice, in the order of the image's first axis; one file for a picture.
+        frames: of each slice, its frame in that file, counted from 1 as DICOM does; 1 in files of one frame.
+    """
+
+    files: tuple[Path, ...]
+    frames: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What a label stands for, for formats that hold names, such as DICOM SEG.
+
+    Attributes:
+        label: value in label maps, 1 to 65535; several segments may have one.
+        name: for people.
+        mask: in the image's `shape`; None for all pixels of the label in a label map.
+    """
+
+    label: int
+    name: str
+    mask: NDArray[np.bool_] | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
     """Pixels and all that is known of them; what is unknown is None.
@@ -105,6 +133,10 @@ class Image:
         file_shape: shape that a label map has in the file's format: `shape`, or with an axis of 1 for a single slice.
         boxes: the file's own boxes in the users' convention, unchecked.
         missing_boxes: what to tell about a file that has no boxes of its own, a clause after its name.
+        notices: what its user has to know of the file, a sentence each, such as that slices are missing. Whoever reads
+            by `read_image` or `read_labels` is warned of them; results that name the file repeat them.
+        dicom: where the slices of a DICOM image come from.
+        nifti: nibabel's header of a NIfTI file, whose place and units label maps take over.
     """
 
     pixels: NDArray
@@ -116,6 +148,9 @@ class Image:
     file_shape: tuple[int, ...] = ()
     boxes: NDArray | None = None
     missing_boxes: str = "needs boxes; give --box or --boxes"
+    notices: tuple[str, ...] = ()
+    dicom: DicomSource | None = None
+    nifti: Any = None
 
     def __post_init__(self) -> None:
         """Takes the pixels' own shape for the file's where no other is given."""
@@ -154,8 +189,8 @@ def make_image(
 ) -> Image:
     """Checks pixels and brings them into the one form that images to be segmented have.
 
-    Colour images of three equal channels become grey, boolean ones 8-bit, volumes of one slice pictures unless they
-    bring boxes with a z.
+    Colour images of three equal channels become grey, boolean ones 8-bit, volumes of one slice, along whichever axis,
+    pictures unless they bring boxes with a z.
 
     Args:
         source: the file, also for messages.
@@ -180,11 +215,8 @@ def make_image(
         pixels = pixels[..., 0]
     if spacing is None and geometry is not None:
         spacing = geometry.spacing[::-1]
-    file_shape = pixels.shape[:dimensions]
-    if dimensions == 3 and file_shape[0] == 1 and attributes.get("boxes") is None:
-        pixels, dimensions = pixels[0], 2
-        spacing = None if spacing is None else spacing[1:]
-    return Image(pixels, dimensions, spacing, geometry, kind, Path(source), file_shape, **attributes)
+    image = Image(pixels, dimensions, spacing, geometry, kind, Path(source), pixels.shape[:dimensions], **attributes)
+    return image if image.boxes is not None else without_single_slice(image)
 
 
 def make_labels(
@@ -194,6 +226,7 @@ def make_labels(
     kind: Kind | None = None,
     spacing: tuple[float, ...] | None = None,
     geometry: Geometry | None = None,
+    **attributes: Any,
 ) -> Image:
     """Checks label values and makes a label map of them.
 
@@ -203,6 +236,7 @@ def make_labels(
         kind: as in `Image`.
         spacing: one value per axis; that of the geometry by default.
         geometry: as in `Image`.
+        attributes: further attributes of `Image`.
 
     Raises:
         InputError: other numbers of axes, fractions, not finite, or negative.
@@ -211,7 +245,7 @@ def make_labels(
         raise InputError(f"{source} has {values.ndim} dimensions; a label map has 2 or 3.")
     if spacing is None and geometry is not None:
         spacing = geometry.spacing[::-1]
-    return Image(_as_labels(values, source), values.ndim, spacing, geometry, kind, Path(source))
+    return Image(_as_labels(values, source), values.ndim, spacing, geometry, kind, Path(source), **attributes)
 
 
 def _as_labels(values: NDArray, source: str | Path) -> NDArray[np.integer]:
@@ -226,13 +260,13 @@ def _as_labels(values: NDArray, source: str | Path) -> NDArray[np.integer]:
     return values
 
 
-def without_single_slice(labels: Image) -> Image:
-    """Turns a label map of a single slice, along any axis, into 2D: it has no surface across the slice."""
-    if labels.dimensions != 3 or 1 not in labels.shape:
-        return labels
-    axis = labels.shape.index(1)
-    spacing = None if labels.spacing is None else labels.spacing[:axis] + labels.spacing[axis + 1 :]
-    return replace(labels, pixels=labels.pixels.squeeze(axis), dimensions=2, spacing=spacing)
+def without_single_slice(image: Image) -> Image:
+    """Turns a volume of a single slice, along any axis, into a picture; label maps have no surface across the slice."""
+    if image.dimensions != 3 or 1 not in image.shape:
+        return image
+    axis = image.shape.index(1)
+    spacing = None if image.spacing is None else image.spacing[:axis] + image.spacing[axis + 1 :]
+    return replace(image, pixels=image.pixels.squeeze(axis), dimensions=2, spacing=spacing)
 
 
 def reason_of(error: Exception) -> str:

@@ -44,9 +44,9 @@ def read_npz_case(path: Path, *, with_instances: bool = False) -> NpzCase:
     missing = [key for key in ("imgs", "gts") if key not in arrays]
     if missing:
         raise InputError(f"{path} lacks the key {' and '.join(missing)}.")
-    pixels, labels = arrays["imgs"], arrays["gts"]
+    pixels, labels = _without_channel(arrays["imgs"]), _without_channel(arrays["gts"])
     _check_image(path, pixels, labels)
-    instances = arrays.get("inst")
+    instances = None if "inst" not in arrays else _without_channel(arrays["inst"])
     if instances is not None and instances.shape != labels.shape:
         raise InputError(f"{path}: inst has the shape {instances.shape}, gts {labels.shape}; they must be the same.")
     spacing = _spacing(path, arrays.get("spacing"), labels.ndim)
@@ -56,6 +56,11 @@ def read_npz_case(path: Path, *, with_instances: bool = False) -> NpzCase:
         _checked_labels(path, labels, "gts"),
         None if instances is None else _checked_labels(path, instances, "inst"),
     )
+
+
+def _without_channel(array: NDArray) -> NDArray:
+    """Pictures and volumes whose only channel was kept as an axis, without it."""
+    return array[..., 0] if array.ndim in (3, 4) and array.shape[-1] == 1 else array
 
 
 def load_arrays(path: Path, keys: tuple[str, ...]) -> dict[str, NDArray]:
@@ -127,7 +132,8 @@ def read_npz_image(path: Path) -> Image:
     """Reads the keys `imgs` and, where present, `boxes` and `spacing` (x, y[, z]). Pickled objects are never loaded.
 
     `imgs` of three axes is a volume (D, H, W) or, with a last axis of 3, a colour picture; where both are possible,
-    the number of values per box decides, then the axes of `gts`, then it is a picture.
+    the number of values per box decides, then the axes of `gts`, then it is a picture. A last axis of 1 is that of the
+    only channel.
 
     Raises:
         InputError: unreadable, pickled objects, no `imgs`, or neither a picture nor a volume.
@@ -136,6 +142,7 @@ def read_npz_image(path: Path) -> Image:
     if "imgs" not in arrays:
         raise InputError(f"{path} lacks the key imgs, the image; is it a file of the challenge?")
     image, boxes = arrays["imgs"], arrays.get("boxes")
+    image = _without_channel(image)
     labels = load_arrays(path, ("gts",)).get("gts") if boxes is None else None
     dimensions = _dimensions(path, image, boxes, labels)
     return make_image(
@@ -193,6 +200,7 @@ def read_npz_labels(path: Path, key: str) -> Image:
         raise InputError(
             f"{path}: {key} must be a label map, (H, W) or (D, H, W); found {values.dtype}, shape {values.shape}."
         )
+    values = _without_channel(values)
     spacing = _spacing(path, arrays.get("spacing"), values.ndim)
     labels = make_labels(path, values, kind="npz", spacing=spacing)
     if "box_labels" in arrays and key == "gts":

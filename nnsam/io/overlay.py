@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,29 +167,53 @@ def _contour(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 SLICES = 6
 COLUMNS = 3
 SMALLEST_SIDE, LARGEST_SIDE = 512, 2048  # of the longer side of one picture, in pixels
-# The one that stands out most from what lies under the lines is taken: green, yellow, magenta.
-LINE_COLORS = ((0, 255, 0), (255, 255, 0), (255, 0, 255))
+FILL = 0.25
+_HALO = (0, 0, 0)
+_LEGEND, _TEXT = (28, 28, 28), (240, 240, 240)
+_LEGEND_ROWS = 24
 
 
-def draw_segmentation(image: NDArray, labels: NDArray[np.integer], boxes: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Draws filled masks and the outlines of the boxes over a picture, or over up to six slices of a volume.
+class DrawnObject(NamedTuple):
+    """One object of `draw_segmentation`.
 
-    Small pictures are enlarged by a whole number, large ones thinned out. Lines run just outside the box, except at
-    the image's edge. Slices are spread evenly over those that boxes cover, and marked with their number from 0.
+    Attributes:
+        box: (2 D,), half-open in array order, whole pixels.
+        mask: of the box's shape.
+        caption: in the legend, behind the object's number.
+    """
+
+    box: NDArray[np.integer]
+    mask: NDArray[np.bool_]
+    caption: str = ""
+
+
+def draw_segmentation(image: NDArray, objects: Sequence[DrawnObject]) -> NDArray[np.uint8]:
+    """Draws the objects in boxes over a picture, or over up to six slices of a volume, with a legend below.
+
+    Each object has a colour and a number, counted from 1, for its box, its contour, a light fill, and its line in the
+    legend. Lines have a dark rim, so that they are seen on bright and on dark ground. Small pictures are enlarged by a
+    whole number, large ones thinned out. The lines of boxes run just outside of them, except at the image's edge.
+    Slices are spread evenly over those that boxes cover, and marked with their number from 0.
 
     Args:
         image: (H, W) or (D, H, W), in colour with a last axis of 3; any real type.
-        labels: (H, W) or (D, H, W), 0 is background.
-        boxes: (N, 2 D), half-open in array order, whole pixels.
+        objects: at least one.
 
     Returns:
         (h, w, 3).
     """
     eight_bit = to_eight_bit(image)
-    if labels.ndim == 2:
-        return _draw_slice(eight_bit, labels, boxes)
-    chosen = _choose_slices(boxes)
-    return _montage([_draw_numbered(eight_bit, labels, boxes, index) for index in chosen])
+    if objects[0].mask.ndim == 2:
+        picture = _draw_slice(eight_bit, dict(enumerate(objects)))
+    else:
+        chosen = _choose_slices(np.array([one.box for one in objects]))
+        picture = _montage([_draw_numbered(eight_bit[index], objects, index) for index in chosen])
+    return np.concatenate([picture, _legend(objects, picture.shape[1])])
+
+
+def color_of(number: int) -> RGB:
+    """The colour of object or label 1, 2, ..."""
+    return COLORS[(number - 1) % len(COLORS)]
 
 
 def _choose_slices(boxes: NDArray[np.integer]) -> list[int]:
@@ -199,42 +223,149 @@ def _choose_slices(boxes: NDArray[np.integer]) -> list[int]:
     return [int(first + (last - first) * (part + 0.5) / count) for part in range(count)]
 
 
-def _draw_numbered(
-    image: NDArray[np.uint8], labels: NDArray[np.integer], boxes: NDArray[np.integer], index: int
-) -> NDArray[np.uint8]:
+def _draw_numbered(image: NDArray[np.uint8], objects: Sequence[DrawnObject], index: int) -> NDArray[np.uint8]:
     from PIL import Image, ImageDraw
 
-    here = boxes[(boxes[:, 0] <= index) & (index < boxes[:, 3])]
-    picture = Image.fromarray(_draw_slice(image[index], labels[index], here[:, [1, 2, 4, 5]]))
-    ImageDraw.Draw(picture).text((4, 4), f"slice {index}", fill=(255, 255, 255), stroke_width=2, stroke_fill=(0, 0, 0))
+    here = {
+        number: DrawnObject(one.box[[1, 2, 4, 5]], one.mask[index - int(one.box[0])])
+        for number, one in enumerate(objects)
+        if one.box[0] <= index < one.box[3]
+    }
+    picture = Image.fromarray(_draw_slice(image, here))
+    draw = ImageDraw.Draw(picture)
+    draw.text((4, 4), f"slice {index}", fill=_TEXT, font=_font(16), stroke_width=2, stroke_fill=_HALO)
     return np.asarray(picture)
 
 
-def _draw_slice(image: NDArray[np.uint8], labels: NDArray[np.integer], boxes: NDArray[np.integer]) -> NDArray[np.uint8]:
-    longest = max(labels.shape)
+def _font(size: int) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
+
+
+def _draw_slice(image: NDArray[np.uint8], objects: Mapping[int, DrawnObject]) -> NDArray[np.uint8]:
+    """Objects by their index, with boxes of 4 numbers, over (H, W) or (H, W, 3)."""
+    from PIL import Image, ImageDraw
+
+    longest = max(image.shape[:2])
     step = -(-longest // LARGEST_SIDE)
     factor = max(1, SMALLEST_SIDE // longest)
-    picture = overlay(image[::step, ::step], labels[::step, ::step])
-    picture = picture.repeat(factor, axis=0).repeat(factor, axis=1)
-    lines = _outlines(picture.shape[:2], np.asarray(boxes) * factor // step)
-    if lines.any():
-        under = picture[lines].astype(float)
-        picture[lines] = max(LINE_COLORS, key=lambda color: np.abs(under - color).sum(axis=-1).mean())
-    return picture
+    picture = _as_rgb(image[::step, ::step]).repeat(factor, axis=0).repeat(factor, axis=1)
+    width = max(1, round(min(picture.shape[:2]) / 400))
+    masks = {index: _enlarged(one, step, factor, picture.shape, 2 * width) for index, one in objects.items()}
+    for index, (place, mask) in masks.items():
+        picture[place][mask] += FILL * (np.array(color_of(index + 1)) - picture[place][mask])
+    for place, mask in masks.values():
+        picture[place][_ring(mask, width, outside=True)] = _HALO
+    for index, (place, mask) in masks.items():
+        picture[place][_ring(mask, width, outside=False)] = color_of(index + 1)
+    boxes = {index: _scaled(one.box, step, factor) for index, one in objects.items()}
+    for index, box in boxes.items():
+        _draw_box(picture, box, width, color_of(index + 1))
+    drawn = Image.fromarray(np.round(picture).astype(np.uint8))
+    draw = ImageDraw.Draw(drawn)
+    font = _font(max(16, 8 * width + 8))
+    taken: list[_Place] = []
+    for index, box in boxes.items():
+        corner, space = _free_corner(draw, str(index + 1), font, box, width, taken)
+        taken.append(space)
+        ink = color_of(index + 1)
+        draw.text(corner, str(index + 1), fill=ink, font=font, stroke_width=width + 1, stroke_fill=_HALO)
+    return np.asarray(drawn)
 
 
-def _outlines(shape: Sequence[int], boxes: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Where the outlines of half-open boxes (y0, x0, y1, x1) run in a picture of this shape."""
-    width = max(1, round(min(shape) / 400))
-    lines = np.zeros(tuple(shape), dtype=bool)
-    for y0, x0, y1, x1 in boxes:
-        top, left = max(0, y0 - width), max(0, x0 - width)
-        bottom, right = min(shape[0], y1 + width), min(shape[1], x1 + width)
-        lines[top : top + width, left:right] = True
-        lines[max(0, bottom - width) : bottom, left:right] = True
-        lines[top:bottom, left : left + width] = True
-        lines[top:bottom, max(0, right - width) : right] = True
-    return lines
+_Place = tuple[float, float, float, float]
+
+
+def _free_corner(
+    draw: Any, text: str, font: Any, box: Sequence[int], width: int, taken: Sequence[_Place]
+) -> tuple[tuple[float, float], _Place]:
+    """Where a box's number goes: the first of its corners where no other number is, and the space that it takes."""
+    y0, x0, y1, x1 = box
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font, stroke_width=width + 1)
+    near, far_x, far_y = 2 * width, x1 - 2 * width - right, y1 - 2 * width - bottom
+    corners = [(x0 + near, y0 + near), (far_x, y0 + near), (x0 + near, far_y), (far_x, far_y)]
+    for x, y in corners:
+        place = (x + left, y + top, x + right, y + bottom)
+        if not any(_meet(place, other) for other in taken):
+            return (x, y), place
+    x, y = corners[0]
+    return corners[0], (x + left, y + top, x + right, y + bottom)
+
+
+def _meet(one: _Place, other: _Place) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _scaled(box: NDArray[np.integer], step: int, factor: int) -> tuple[int, int, int, int]:
+    """A box in a picture that shows every `step`-th pixel `factor` times."""
+    y0, x0, y1, x1 = (-(-int(side) // step) * factor for side in box)
+    return y0, x0, max(y1, y0 + 1), max(x1, x0 + 1)
+
+
+def _enlarged(
+    one: DrawnObject, step: int, factor: int, shape: Sequence[int], margin: int
+) -> tuple[tuple[slice, slice], NDArray[np.bool_]]:
+    """Where an object's mask lies in the drawn picture, with a margin as far as the picture goes, and the mask."""
+    spans, places, pads = [], [], []
+    for axis in range(2):
+        start, stop = int(one.box[axis]), int(one.box[axis + 2])
+        shown = np.arange(-(-start // step), -(-stop // step))
+        spans.append(shown * step - start)
+        low = int(shown[0]) * factor if shown.size else 0
+        high = low + shown.size * factor
+        outer = max(0, low - margin), min(shape[axis], high + margin)
+        places.append(slice(*outer))
+        pads.append((low - outer[0], outer[1] - high))
+    mask = one.mask[np.ix_(*spans)].repeat(factor, axis=0).repeat(factor, axis=1)
+    return (places[0], places[1]), np.pad(mask, pads)
+
+
+def _ring(mask: NDArray[np.bool_], width: int, *, outside: bool) -> NDArray[np.bool_]:
+    """Pixels within `width` of a mask's boundary, inside or outside of it."""
+    from scipy import ndimage
+
+    if not mask.any():
+        return mask
+    square = np.ones((3, 3), bool)
+    if outside:
+        return ndimage.binary_dilation(mask, square, iterations=width) & ~mask
+    return mask & ~ndimage.binary_erosion(mask, square, iterations=width, border_value=1)
+
+
+def _draw_box(picture: NDArray[np.float64], box: Sequence[int], width: int, color: RGB) -> None:
+    """Draws a line with a dark rim just outside a box (y0, x0, y1, x1), as far as the picture goes."""
+    height, length = picture.shape[:2]
+    top, left = max(0, box[0] - 3 * width), max(0, box[1] - 3 * width)
+    bottom, right = min(height, box[2] + 3 * width), min(length, box[3] + 3 * width)
+    for depth, size, ink in ((0, 3 * width, _HALO), (width, width, color)):
+        y0, x0, y1, x1 = top + depth, left + depth, bottom - depth, right - depth
+        picture[y0 : y0 + size, x0:x1] = ink
+        picture[max(0, y1 - size) : y1, x0:x1] = ink
+        picture[y0:y1, x0 : x0 + size] = ink
+        picture[y0:y1, max(0, x1 - size) : x1] = ink
+
+
+def _legend(objects: Sequence[DrawnObject], width: int) -> NDArray[np.uint8]:
+    """A field for each object: its colour, number and caption."""
+    from PIL import Image, ImageDraw
+
+    font, line, gap = _font(16), 24, 8
+    texts = [f"{number}  {one.caption}".rstrip() for number, one in enumerate(objects, 1)]
+    left_out = len(texts) - _LEGEND_ROWS
+    texts = texts[:_LEGEND_ROWS]
+    column = max(int(font.getlength(text)) for text in texts) + line + 3 * gap
+    columns = max(1, min(len(texts), width // column))
+    rows = -(-len(texts) // columns)
+    panel = Image.new("RGB", (width, (rows + (left_out > 0)) * line + 2 * gap), _LEGEND)
+    draw = ImageDraw.Draw(panel)
+    for index, text in enumerate(texts):
+        x, y = gap + index // rows * column, gap + index % rows * line
+        draw.rectangle((x, y + 4, x + 16, y + line - 5), fill=color_of(index + 1))
+        draw.text((x + line, y + 2), text, fill=_TEXT, font=font)
+    if left_out > 0:
+        draw.text((gap, gap + rows * line), f"and {left_out} more", fill=_TEXT, font=font)
+    return np.asarray(panel)
 
 
 def _montage(pictures: Sequence[NDArray[np.uint8]], gap: int = 4) -> NDArray[np.uint8]:

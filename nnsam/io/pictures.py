@@ -1,14 +1,13 @@
 """Pictures without a geometry: PNG, JPEG, BMP and TIFF of any pixel type; a TIFF of several pages is a volume."""
 
 import io
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsam.errors import InputError, NnsamWarning, SetupError
+from nnsam.errors import InputError, SetupError
 from nnsam.io.image import Image, decoding, make_image, make_labels
 
 # Pillow's modes -> the mode with the same content that has a meaning here: alpha dropped, colours as RGB.
@@ -23,61 +22,110 @@ def read_picture(path: Path) -> Image:
     16-bit grey stays 16-bit; 16-bit colour is reduced to 8 bits (by Pillow). Alpha is dropped, palettes and CMYK
     become RGB.
 
+    Returns:
+        With a notice where the file asks viewers to rotate it, which is not done here, as nnU-Net does not either.
+
     Raises:
         InputError: unreadable, or see `make_image`.
-
-    Warns:
-        NnsamWarning: the file asks viewers to rotate it, which is not done here, as nnU-Net does not either.
     """
     import PIL.Image
 
     with decoding(path), PIL.Image.open(path) as picture:
-        if picture.getexif().get(_EXIF_ORIENTATION, 1) != 1:
-            warnings.warn(
-                f"{path} carries an EXIF rotation, which is not applied: boxes and masks count stored pixels.",
-                NnsamWarning,
-                stacklevel=2,
-            )
+        is_rotated = picture.getexif().get(_EXIF_ORIENTATION, 1) != 1
         pixels = _decode(picture)
-    return make_image(path, pixels, 2, kind="picture")
+    notice = f"{path} carries an EXIF rotation, which is not applied: boxes and masks count stored pixels."
+    return make_image(path, pixels, 2, kind="picture", notices=(notice,) if is_rotated else ())
 
 
 def read_tiff(path: Path) -> Image:
     """Reads a TIFF: one page is a picture, several pages of one size are a volume without spacing.
 
+    Pixels come in the order in which they are stored. Palettes and CMYK become RGB, grey where 0 is white is inverted,
+    and 1-bit pages become 0 and 255, as they do in a PNG.
+
+    Returns:
+        With a notice where the file asks viewers to turn it, which is not done here, as nnU-Net does not either; or
+        states inverted grey of a type that has no white.
+
     Raises:
-        InputError: unreadable, pages of different sizes, more axes than a volume has, channels that are no colours.
+        InputError: unreadable, pages of different sizes, more axes than a volume has, colours of another kind.
+        SetupError: its compression needs a package that is missing.
     """
     with decoding(path):
-        pixels, axes = _read_pages(path)
+        pixels, axes, notices = _read_pages(path)
         pixels, dimensions = _arrange(path, pixels, axes)
-    return make_image(path, pixels, dimensions, kind="tiff")
+    return make_image(path, pixels, dimensions, kind="tiff", notices=notices)
 
 
 def read_picture_labels(path: Path) -> Image:
-    """Reads a label map from a PNG or BMP.
+    """Reads a label map from a PNG or BMP: grey values of any bit depth, indices of a palette, or three equal colours.
 
     Raises:
         InputError: unreadable, in colour, or see `make_labels`.
     """
     with decoding(path):
-        values = stored_pixels(path)
+        values = _grey(_label_pixels(path))
     if values.ndim != 2:
         raise _in_colour(path, values)
     return make_labels(path, values, kind="picture")
 
 
 def read_tiff_labels(path: Path) -> Image:
-    """Reads a label map from a TIFF; three or four pages are slices, no colours.
+    """Reads a label map from a TIFF, as its values are stored; three or four pages are slices, no colours.
 
     Raises:
         InputError: unreadable, in colour, or see `make_labels`.
     """
     with decoding(path):
-        values = tiff_pages(path)
+        values = _grey(tiff_pages(path))
     if values.ndim != 2 and not (values.ndim == 3 and values.shape[-1] > 4):
         raise _in_colour(path, values)
     return make_labels(path, values, kind="tiff")
+
+
+_PNG_GREY = 0
+_PNG_DEPTH, _PNG_COLOUR = 24, 25  # places in the header, https://www.w3.org/TR/png-3/#11IHDR
+
+
+# Levels below are too dark for a palette that is made to be looked at.
+_VISIBLE = 64
+
+
+def _label_pixels(path: Path) -> NDArray:
+    """Values as they are stored, which Pillow spreads over 0 to 255 for grey of 2 and 4 bits, and hides in palettes."""
+    import PIL.Image
+
+    with PIL.Image.open(path) as picture:
+        if picture.mode == "P" and not getattr(picture, "is_animated", False):
+            return _indices_or_greys(np.asarray(picture), np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3))
+    values = stored_pixels(path)
+    with path.open("rb") as file:
+        header = file.read(_PNG_COLOUR + 1)
+    if header.startswith(b"\x89PNG") and header[_PNG_COLOUR] == _PNG_GREY and header[_PNG_DEPTH] in (2, 4):
+        values = values // (255 // (2 ** header[_PNG_DEPTH] - 1))
+    return values
+
+
+def _indices_or_greys(indices: NDArray[np.uint8], colours: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The labels of a picture with a palette, of which the index is the label.
+
+    An optimiser may have put grey values into a palette in an order of its own. Greys that do not run from black to
+    bright, or are too dark to be seen, are taken for such values.
+    """
+    used = np.unique(indices)
+    if used.size == 0 or used[-1] >= len(colours) or (colours[used] != colours[used, :1]).any():
+        return indices
+    greys = colours[:, 0]
+    runs_upwards = bool((np.diff(greys[used].astype(int)) > 0).all()) and (used[0] != 0 or greys[0] == 0)
+    return indices if runs_upwards and greys[used].max() >= _VISIBLE else greys[indices]
+
+
+def _grey(values: NDArray) -> NDArray:
+    """One channel where the colours are equal and nothing is transparent; else unchanged."""
+    if values.ndim != 3 or values.shape[-1] not in (2, 3, 4):
+        return values
+    colours, alpha = (values[..., :3], values[..., 3:]) if values.shape[-1] > 2 else (values[..., :1], values[..., 1:])
+    return colours[..., 0] if (colours == colours[..., :1]).all() and (alpha == alpha.max(initial=0)).all() else values
 
 
 def _in_colour(path: Path, values: NDArray) -> InputError:
@@ -132,15 +180,19 @@ def tiff_pages(path: Path) -> NDArray:
 
     with tifffile.TiffFile(path) as tiff:
         _check_page_chain(path, tiff)
-        try:
-            return tiff.asarray()
-        except ValueError as error:
-            if "imagecodecs" not in str(error):
-                raise
-            raise SetupError(
-                f"{path} is compressed in a way that needs the package imagecodecs; `pip install imagecodecs`, or save "
-                "it uncompressed or with deflate"
-            ) from error
+        return _decoded(path, tiff)
+
+
+def _decoded(path: Path, pages: Any) -> NDArray:
+    try:
+        return pages.asarray()
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+        raise SetupError(
+            f"{path} is compressed in a way that needs the package imagecodecs; `pip install imagecodecs`, or save it "
+            "uncompressed or with deflate"
+        ) from error
 
 
 def write_tiff_pages(draft: Path, labels: NDArray[np.integer], compression: str | None) -> None:
@@ -186,8 +238,8 @@ def _decode(picture: Any) -> NDArray:
     return np.asarray(picture if mode == picture.mode else picture.convert(mode))
 
 
-def _read_pages(path: Path) -> tuple[NDArray, str]:
-    """Array of all pages and its axes, a letter each as tifffile names them."""
+def _read_pages(path: Path) -> tuple[NDArray, str, tuple[str, ...]]:
+    """Array of all pages, its axes, a letter each as tifffile names them, and what is to be told."""
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
@@ -195,29 +247,39 @@ def _read_pages(path: Path) -> tuple[NDArray, str]:
         series = [one for one in tiff.series if not one.keyframe.is_reduced]  # without previews
         if len(series) != 1:
             raise InputError(f"{path} holds {len(series)} pictures of different sizes; save each as its own file.")
-        colours = series[0].keyframe.photometric.name
-        if colours not in ("MINISBLACK", "MINISWHITE", "RGB"):
-            return _read_pages_with_pillow(path)
-        try:
-            pixels = series[0].asarray()
-        except ValueError as error:
-            if "imagecodecs" not in str(error):
-                raise
-            return _read_pages_with_pillow(path)  # LZW, JPEG and others need a package that Pillow does without
-        if colours == "MINISWHITE" and pixels.dtype.kind == "u":
-            pixels = np.iinfo(pixels.dtype).max - pixels
-        return pixels, series[0].axes
+        page = series[0].keyframe
+        notices = []
+        if int(page.tags.valueof("Orientation", 1)) != 1:
+            notices.append(f"{path} carries a rotation, which is not applied: boxes and masks count stored pixels.")
+        pixels, axes = _as_shown(path, _decoded(path, series[0]), series[0].axes, page)
+        if page.photometric.name == "MINISWHITE" and pixels.dtype.kind not in "bu":
+            notices.append(f"{path} states that 0 is white, but {pixels.dtype} has no black; values are as stored.")
+        return pixels, axes, tuple(notices)
 
 
-def _read_pages_with_pillow(path: Path) -> tuple[NDArray, str]:
-    import PIL.Image
-    from PIL import ImageSequence
+def _as_shown(path: Path, pixels: NDArray, axes: str, page: Any) -> tuple[NDArray, str]:
+    """Grey where 0 is black, or RGB, of what is stored."""
+    colours = page.photometric.name
+    if colours == "PALETTE":
+        return _by_colour_map(page.colormap)[:, pixels].transpose([*range(1, pixels.ndim + 1), 0]), axes + "S"
+    if colours == "SEPARATED" and pixels.dtype == np.uint8 and axes[-1:] == "S" and pixels.shape[-1] == 4:
+        import PIL.Image
 
-    with PIL.Image.open(path) as picture:
-        pages = [_decode(page) for page in ImageSequence.Iterator(picture)]
-    if len({page.shape for page in pages}) > 1:
-        raise InputError(f"{path} holds {len(pages)} pictures of different sizes; save each as its own file.")
-    return np.stack(pages), "IYXS" if pages[0].ndim == 3 else "IYX"
+        pages = pixels.reshape(-1, *pixels.shape[-3:])
+        rgb = [np.asarray(PIL.Image.fromarray(one, "CMYK").convert("RGB")) for one in pages]
+        return np.stack(rgb).reshape(*pixels.shape[:-1], 3), axes
+    # tifffile gives JPEG's YCbCr as RGB
+    is_jpeg = colours == "YCBCR" and "JPEG" in page.compression.name
+    if colours not in ("MINISBLACK", "MINISWHITE", "RGB") and not is_jpeg:
+        raise InputError(f"{path} holds colours as {colours}; expected grey, RGB, CMYK of 8 bits or a palette.")
+    if colours == "MINISWHITE" and pixels.dtype.kind in "bu":
+        pixels = ~pixels if pixels.dtype == bool else 2**page.bitspersample - 1 - pixels
+    return (pixels.astype(np.uint8) * 255 if pixels.dtype == bool else pixels), axes
+
+
+def _by_colour_map(table: NDArray) -> NDArray[np.uint8]:
+    """(3, values); stored in 16 bits, by some writers in 8."""
+    return (table if table.max(initial=0) < 256 else table >> 8).astype(np.uint8)
 
 
 def _arrange(path: Path, pixels: NDArray, axes: str) -> tuple[NDArray, int]:

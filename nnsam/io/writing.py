@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError, NnsamError
+from nnsam.io.dicom.segmentation import check_source, write_segmentation
 from nnsam.io.formats import FORMATS, NPZ_ENDING, endings, format_of
-from nnsam.io.image import Image, reason_of
+from nnsam.io.image import Image, Segment, reason_of
+from nnsam.io.nifti import is_nifti, write_nifti
+from nnsam.io.overlay import color_of
 from nnsam.io.pictures import write_tiff_pages
 from nnsam.io.volumes import itk_image
 from nnsam.support.files import atomic_file
@@ -72,18 +75,30 @@ def write_image(path: str | Path, image: Image) -> None:
         _write_volume(draft, pixels.reshape(image.file_shape + pixels.shape[image.dimensions :]), image)
 
 
-def write_labels(path: str | Path, labels: Image) -> None:
+def write_labels(
+    path: str | Path,
+    labels: Image,
+    *,
+    segments: Sequence[Segment] = (),
+    algorithm: str = "AUTOMATIC",
+    palette: bool = False,
+) -> None:
     """Writes a label map in the shape and geometry of the file that it belongs to.
 
-    npz files hold it under the key `segs`, as the challenge wants it.
+    npz files hold it under the key `segs`, as the challenge wants it, and masks of segments under `masks`, (N, H, W) or
+    (N, D, H, W), with their values under `labels`; *.dcm is a DICOM SEG, for images of DICOM files.
 
     Args:
         path: its ending chooses the format, see `nnsam.io.formats.label_endings`.
         labels: uint8 or uint16 pixels, mostly `image.with_pixels(...)` of the image.
+        segments: names of the labels, for formats that hold names, see `nnsam.io.dicom.segmentation`.
+        algorithm: how a DICOM SEG says that the labels were made, AUTOMATIC or SEMIAUTOMATIC.
+        palette: a PNG gets colours for labels up to 255; the values stay, and are read by `read_labels`.
 
     Raises:
-        InputError: another ending, pixels of another shape than the image's or that the format does not hold, or the
-            place cannot be written to.
+        InputError: another ending, pixels of another shape than the image's or that the format does not hold, a palette
+            for another format or larger labels, or the place cannot be written to.
+        SetupError: a DICOM SEG without the package that writes it.
     """
     path = Path(path)
     found = format_of(path)
@@ -91,8 +106,31 @@ def write_labels(path: str | Path, labels: Image) -> None:
         written = endings(row for row in FORMATS.values() if row.is_written)
         raise InputError(f"{path} has an ending that label maps are not written with; expected {written}.")
     _check_fits(path, labels, is_picture=found.kind == "picture")
+    if palette and (found.ending != ".png" or labels.pixels.max(initial=0) > _PALETTE_END):
+        raise InputError(f"{path} cannot have a palette; expected a .png with labels up to {_PALETTE_END}.")
+    if found.kind == "dicom":
+        check_source(path, labels)
     with whole_file(path) as draft:
-        _write(draft, labels)
+        if found.kind == "dicom":
+            write_segmentation(draft, labels, segments, algorithm=algorithm)
+        elif palette:
+            _write_with_palette(draft, labels)
+        elif found.kind == "npz" and any(one.mask is not None for one in segments):
+            masks = np.stack([one.mask for one in segments if one.mask is not None])
+            np.savez_compressed(draft, masks=masks.astype(np.uint8), labels=np.array([one.label for one in segments]))
+        else:
+            _write(draft, labels)
+
+
+_PALETTE_END = 255
+
+
+def _write_with_palette(draft: Path, labels: Image) -> None:
+    import PIL.Image
+
+    picture = PIL.Image.fromarray(labels.pixels.astype(np.uint8), "L")
+    picture.putpalette([*(0, 0, 0), *(level for label in range(1, 256) for level in color_of(label))])
+    picture.save(draft)
 
 
 def _check_fits(path: Path, labels: Image, is_picture: bool) -> None:
@@ -117,6 +155,8 @@ def _write(draft: Path, labels: Image) -> None:
         PIL.Image.fromarray(values).save(draft)
     elif found.kind == "tiff":
         write_tiff_pages(draft, values, compression="zlib")
+    elif is_nifti(draft) and labels.nifti is not None:
+        write_nifti(draft, values, labels.nifti)
     else:
         _write_volume(draft, values, labels)
 

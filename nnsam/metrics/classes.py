@@ -28,7 +28,8 @@ class Classes:
         known = {0}.union(*self.values.values(), {self.ignore} if with_ignore and self.ignore is not None else set())
         unknown = sorted(set(np.unique(found).tolist()) - known)
         if unknown:
-            raise InputError(f"{owner} holds the label values {unknown}, which dataset.json does not declare.")
+            hint = " Masks of 0 and 255 are written as 0 and 1." if unknown == [255] and 1 in known else ""
+            raise InputError(f"{owner} holds the label values {unknown}, which dataset.json does not declare.{hint}")
 
 
 def read_classes(dataset_json: str | Path) -> Classes:

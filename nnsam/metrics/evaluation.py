@@ -1,12 +1,14 @@
 """Scores of a folder of predictions against a folder of references."""
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from nnsam.errors import InputError
+from nnsam.errors import InputError, NnsamWarning
+from nnsam.io.dicom.segmentation import on_grid
 from nnsam.io.finding import Pairs, match_cases
 from nnsam.io.formats import kind_of
 from nnsam.io.image import Image
@@ -91,6 +93,9 @@ def evaluate(
     Raises:
         InputError: cases without partner, unreadable files, different geometry, values that no class has, options that
             the profile does not have.
+
+    Warns:
+        NnsamWarning: one mask of a case is 0 and 1, the other 0 and 255.
     """
     options = options or ScoringOptions()
     rules = find_profile(profile, options)
@@ -103,7 +108,9 @@ def evaluate(
     for case in progress(list(pairs)):
         prediction = _read(pairs[case][0], PREDICTION_KEY, rules)
         reference = _read(pairs[case][1], reference_key, rules)
+        prediction, reference = on_grid(prediction, reference), on_grid(reference, prediction)
         _check_geometry(case, prediction, reference)
+        _warn_of_other_scale(case, prediction, reference)
         case_spacing, unit = _case_spacing(pairs[case][1], reference, spacing, rules)
         units.setdefault(unit, case)
         if len(units) > 1 and not rules.pictures_in_pixels:
@@ -170,6 +177,23 @@ def _check_geometry(case: str, prediction: Image, reference: Image) -> None:
     for name in prediction.geometry.differences(reference.geometry):
         ours, theirs = getattr(prediction.geometry, name), getattr(reference.geometry, name)
         raise InputError(f"Case {case}: prediction and reference differ in {name}, {ours} and {theirs}.")
+
+
+_WHITE = 255
+
+
+def _warn_of_other_scale(case: str, prediction: Image, reference: Image) -> None:
+    """Tells that one mask is 0 and 1 and the other 0 and 255, which share no label."""
+    ours, theirs = (set(np.unique(labels.pixels).tolist()) - {0} for labels in (prediction, reference))
+    if sorted([*ours, *theirs]) != [1, _WHITE] or not ours or not theirs:
+        return
+    values = f"0 and {ours.pop()}, the reference 0 and {theirs.pop()}"
+    warnings.warn(
+        f"Case {case}: the prediction holds {values}, so that they share no label; write one of them with the values "
+        "of the other.",
+        NnsamWarning,
+        stacklevel=3,
+    )
 
 
 def _case_spacing(

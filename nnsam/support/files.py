@@ -95,9 +95,15 @@ def replaced_folder(destination: str | Path) -> Iterator[Path]:
         shutil.rmtree(holder, ignore_errors=True)
 
 
+# Names of this process's open files; behind them a shell may have put a file, which is not theirs to replace.
+_STREAMS = ("/dev/std", "/dev/fd/", "/proc/")
+
+
 @contextmanager
 def atomic_file(destination: str | Path) -> Iterator[Path]:
     """Gives a temporary path beside `destination` that replaces it when the block ends without error.
+
+    What is no file, such as a pipe or /dev/stdout, is written to when the block has ended, and stays what it is.
 
     Args:
         destination: file to create or to replace; its parents are made.
@@ -111,6 +117,10 @@ def atomic_file(destination: str | Path) -> Iterator[Path]:
     destination = Path(destination).absolute()
     if destination.is_dir():
         raise InputError(f"{destination} is a folder; give the name of a file.")
+    if (destination.exists() and not destination.is_file()) or str(destination).startswith(_STREAMS):
+        with _through(destination) as passed:
+            yield passed
+        return
     temporary = destination.with_name(f".{os.getpid()}.{destination.name}")
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -124,8 +134,22 @@ def atomic_file(destination: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def _through(device: Path) -> Iterator[Path]:
+    """Gives a temporary path whose content is passed on to a device or pipe."""
+    with tempfile.TemporaryDirectory(prefix="nnsam_") as folder:
+        temporary = Path(folder, device.name)
+        temporary.touch()
+        yield temporary
+        try:
+            with temporary.open("rb") as content, device.open("ab") as target:
+                shutil.copyfileobj(content, target)
+        except OSError as error:
+            raise InputError(f"{device} cannot be written ({error.strerror or error}).") from error
+
+
 def read_json(path: str | Path, expected: str, missing: str | None = None) -> Any:
-    """Reads a JSON file.
+    """Reads a JSON file, with or without the byte order mark that editors of Windows write.
 
     Args:
         path: the file.
@@ -136,11 +160,12 @@ def read_json(path: str | Path, expected: str, missing: str | None = None) -> An
         InputError: no such file, an unreadable one, or no JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:  # text that is not UTF-8 or not JSON raises a ValueError
         if missing is not None and isinstance(error, FileNotFoundError | NotADirectoryError):
             raise InputError(missing) from None
-        reason = getattr(error, "strerror", None) or error
+        is_other_text = isinstance(error, UnicodeDecodeError)
+        reason = "its text is not in UTF-8" if is_other_text else getattr(error, "strerror", None) or error
         raise InputError(f"{path} cannot be read as JSON ({reason}); {expected}") from error
 
 

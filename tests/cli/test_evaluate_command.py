@@ -225,3 +225,18 @@ def test_bad_npz_files_are_one_sentence(npz_folders, capsys, damage, words, prof
     assert captured.out == ""
     assert words in captured.err
     assert len(captured.err.strip().splitlines()) == 1
+
+
+def test_what_is_told_of_a_file_is_told_once_whatever_pythonwarnings_says(tmp_path, capsys, monkeypatch):
+    import nibabel
+
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore")
+    sheared = np.diag([1.0, 1, 1, 1])
+    sheared[0, 1] = 0.3
+    labels = np.zeros((5, 6, 7), np.uint8)
+    labels[1:3, 1:4, 2:5] = 1
+    for name in ("p", "r"):
+        nibabel.save(nibabel.Nifti1Image(labels, sheared), tmp_path / f"{name}.nii.gz")
+    assert main(["evaluate", "-p", str(tmp_path / "p.nii.gz"), "-r", str(tmp_path / "r.nii.gz")]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "not perpendicular" in line]
+    assert len(lines) == len(set(lines)) == 2

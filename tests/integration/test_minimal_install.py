@@ -11,17 +11,22 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk
+import tifffile
 from helpers.bundles import write_automatic, write_box
+from helpers.dicom_files import write_slices
 from packaging.requirements import Requirement
 from skimage.io import imread, imsave
 
+from nnsam.io import read_labels
 from nnsam.runtime import BoxPredictor, Predictor
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Installed beside `pip install --no-deps nnsam`.
 REQUIREMENTS = (
-    *("openvino", "numpy", "scipy", "scikit-image", "pillow", "tifffile", "SimpleITK", "nibabel"),
+    *("openvino", "numpy", "scipy", "scikit-image", "pillow", "tifffile", "imagecodecs", "SimpleITK", "nibabel"),
     *("rich", "platformdirs"),
+    *("pydicom", "highdicom", "python-gdcm", "pylibjpeg", "pylibjpeg-openjpeg"),  # for DICOM
 )
 FORBIDDEN = ("torch", "nnunetv2", "timm", "torchvision", "pandas", "sklearn", "matplotlib", "requests", "pooch", "ray")
 
@@ -122,6 +127,30 @@ def test_segment_gives_the_same_as_here(python, data, tmp_path):
     volume = data / "deep_images" / "case_0000.nii.gz"
     nnsam(python, "segment", data / "box", "-i", volume, "--box", "10,12,3,30,33,8", "-o", tmp_path / "mask.nii.gz")
     assert nibabel.load(tmp_path / "mask.nii.gz").shape == (40, 36, 12)
+
+
+@pytest.mark.slow
+def test_one_volume_in_every_format_gives_one_mask(python, data, tmp_path):
+    volume = np.random.default_rng(1).integers(0, 900, (8, 40, 36)).astype(np.int16)
+    image = sitk.GetImageFromArray(volume)
+    image.SetSpacing((0.5, 0.75, 2.5))
+    for name in ("v.nii.gz", "v.nrrd", "v.mha"):
+        sitk.WriteImage(image, str(tmp_path / name))
+    tifffile.imwrite(tmp_path / "v.tif", volume, photometric="minisblack", compression="lzw")
+    np.savez(tmp_path / "v.npz", imgs=volume, spacing=[0.5, 0.75, 2.5])
+    write_slices(tmp_path / "scan", volume, spacing=(0.75, 0.5))
+    masks = {}
+    for source, target in (
+        *(("v.npz", "o.npz"), ("v.nii.gz", "o.nii.gz"), ("v.nrrd", "o.nrrd"), ("v.mha", "o.mha"), ("v.tif", "o.tif")),
+        *(("scan", "scan.nii.gz"), ("scan", "scan.dcm")),
+    ):
+        arguments = ("--box", "4,5,1,30,33,6", "-o", tmp_path / target, "--precision", "f32")
+        nnsam(python, "segment", data / "box", "-i", tmp_path / source, *arguments)
+        masks[target] = read_labels(tmp_path / target).pixels
+    assert masks["o.npz"].any()
+    assert masks.pop("o.tif").any()  # it states no pixel size, to which this model brings images
+    assert {name for name, mask in masks.items() if not np.array_equal(mask, masks["o.npz"])} == set()
+    nnsam(python, "evaluate", "-p", tmp_path / "scan.dcm", "-r", tmp_path / "scan.nii.gz")
 
 
 def test_doctor_says_that_it_is_a_runtime_only_installation(python):

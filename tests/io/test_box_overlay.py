@@ -1,77 +1,120 @@
+"""Pictures of objects in boxes: a colour and a number each, seen on any ground, and a legend."""
+
 import numpy as np
+import pytest
 
-from nnsam.io.overlay import COLORS, LARGEST_SIDE, LINE_COLORS, draw_segmentation
+from nnsam.io.overlay import COLORS, FILL, LARGEST_SIDE, DrawnObject, color_of, draw_segmentation
 
-GREEN, ON_BLACK, ON_GREEN = LINE_COLORS
+BOX = np.array([100, 300, 200, 450])
+
+
+def disc(box):
+    """An ellipse that fills a box."""
+    sides = np.array(box[len(box) // 2 :]) - box[: len(box) // 2]
+    grid = np.meshgrid(*((np.arange(side) + 0.5 - side / 2) / (side / 2) for side in sides), indexing="ij")
+    return sum(axis**2 for axis in grid) <= 1
 
 
 def drawn(picture, color):
     return (picture == color).all(axis=-1)
 
 
-def test_lines_run_just_outside_the_box_and_the_mask_is_filled():
-    image = np.zeros((600, 700), np.uint8)
-    labels = np.zeros((600, 700), np.uint8)
-    labels[100:200, 300:450] = 1
-    picture = draw_segmentation(image, labels, np.array([[100, 300, 200, 450]]))
-    expected = np.zeros(image.shape, bool)
-    expected[98:202, 298:452] = True  # two pixels wide in a picture of this size
-    expected[100:200, 300:450] = False
-    np.testing.assert_array_equal(drawn(picture, ON_BLACK), expected)
-    assert (picture[labels == 1] == np.round(0.4 * np.array(COLORS[0]))).all()
-    assert (picture[(labels == 0) & ~expected] == 0).all()
+def draw(image, *boxes, captions=()):
+    captions = captions or [""] * len(boxes)
+    objects = [DrawnObject(np.array(box), disc(box), caption) for box, caption in zip(boxes, captions, strict=True)]
+    return draw_segmentation(image, objects)
+
+
+@pytest.mark.parametrize("ground", [0, 90, 255])
+def test_box_and_contour_have_the_objects_colour_with_a_dark_rim_on_any_ground(ground):
+    picture = draw(np.full((600, 700), ground, np.uint8), BOX)[:600]
+    lines = drawn(picture, COLORS[0])
+    # two pixels wide in a picture of this size: dark, colour, dark, and then the box
+    assert lines[96:98, 296:454].all()
+    assert not lines[94:96].any()
+    assert (picture[94:96, 294:456] == 0).all()
+    assert (picture[98:100, 298:452] == 0).all()
+    mask = np.zeros((600, 700), bool)
+    mask[100:200, 300:450] = disc(BOX)
+    inside = lines & mask
+    from scipy import ndimage
+
+    core, edge = ndimage.binary_erosion(mask, np.ones((5, 5))), mask & ~ndimage.binary_erosion(mask)
+    assert inside[edge].mean() > 0.9  # the number covers some
+    fill = np.round(ground + FILL * (np.array(COLORS[0]) - ground))
+    deep = ndimage.binary_erosion(core, np.ones((31, 31)))
+    assert (picture[deep] == fill).all()
+    outside = np.ones((600, 700), bool)
+    outside[94:206, 294:456] = False
+    assert (picture[outside] == ground).all()
+
+
+def test_each_object_has_a_colour_and_another_number():
+    boxes = [[50, 50 + 60 * index, 90, 90 + 60 * index] for index in range(8)]
+    picture = draw(np.full((512, 600), 128, np.uint8), *boxes)[:512]
+    for index, (y0, x0, y1, x1) in enumerate(boxes):
+        place = picture[y0 - 3 : y1 + 3, x0 - 3 : x1 + 3]
+        assert drawn(place, color_of(index + 1)).sum() > 100
+    first, again = (picture[45:95, 45 + 60 * index : 95 + 60 * index] for index in (0, 7))
+    assert color_of(1) == color_of(8)
+    assert (first != again).any()  # 1 and 8
 
 
 def test_lines_stay_visible_at_the_images_edge():
-    picture = draw_segmentation(
-        np.zeros((512, 512), np.uint8), np.zeros((512, 512), np.uint8), np.array([[0, 0, 512, 512]])
-    )
-    lines = drawn(picture, ON_BLACK)
-    assert lines[0].all()
-    assert lines[-1].all()
-    assert lines[:, 0].all()
-    assert lines[:, -1].all()
-    assert not lines[1:-1, 1:-1].any()
-
-
-def test_the_line_contrasts_with_the_image():
-    image = np.zeros((512, 512, 3), np.uint8)
-    image[:] = GREEN
-    picture = draw_segmentation(image, np.zeros((512, 512), np.uint8), np.array([[100, 100, 200, 200]]))
-    assert drawn(picture, ON_GREEN).any()
-    assert not drawn(picture, ON_BLACK).any()
+    picture = draw(np.full((512, 512), 200, np.uint8), [0, 0, 512, 512])[:512]
+    lines = drawn(picture, COLORS[0])
+    for line in (lines[1], lines[-2], lines[:, 1], lines[:, -2]):
+        assert line[1:-1].all()
 
 
 def test_small_pictures_are_enlarged_and_large_ones_thinned():
-    small = draw_segmentation(np.zeros((1, 1), np.uint8), np.ones((1, 1), np.uint8), np.array([[0, 0, 1, 1]]))
-    assert small.shape == (512, 512, 3)
-    labels = np.zeros((3000, 4100), np.uint8)
-    labels[300:600, 900:1200] = 1
-    large = draw_segmentation(np.zeros((3000, 4100), np.uint8), labels, np.array([[300, 900, 600, 1200]]))
-    assert max(large.shape) <= LARGEST_SIDE
-    rows, columns = np.nonzero((large > 0).any(axis=-1))
-    assert abs(rows.min() - 100) <= 4
-    assert abs(columns.max() - 400) <= 4
+    assert draw(np.zeros((1, 1), np.uint8), [0, 0, 1, 1])[:512].shape == (512, 512, 3)
+    large = draw(np.zeros((3000, 4100), np.uint8), [300, 900, 600, 1200])
+    assert large.shape[1] <= LARGEST_SIDE
+    found = drawn(large[:1000], COLORS[0])
+    rows, columns = np.nonzero(found)
+    assert abs(rows.min() - 100) <= 6
+    assert abs(columns.max() - 400) <= 6
 
 
 def test_volumes_show_slices_of_the_boxes_and_only_boxes_that_are_there():
     image = np.zeros((40, 512, 512), np.int16)
     image[:, :40] = 50
-    labels = np.zeros(image.shape, np.uint8)
-    boxes = np.array([[10, 100, 100, 22, 200, 200], [20, 300, 300, 22, 400, 400]])
-    labels[10:22, 100:200, 100:200] = 1
-    sheet = draw_segmentation(image, labels, boxes)
+    sheet = draw(image, [10, 100, 100, 22, 200, 200], [20, 300, 300, 22, 400, 400])[: 2 * 512 + 4]
     assert sheet.shape == (2 * 512 + 4, 3 * 512 + 8, 3)
     tiles = [sheet[row : row + 512, column : column + 512] for row in (0, 516) for column in (0, 516, 1032)]
-    assert all(drawn(tile, ON_BLACK)[99, 100:200].all() for tile in tiles)  # slices 11, 13, ..., 21
-    assert [bool(drawn(tile, ON_BLACK)[299, 300:400].any()) for tile in tiles] == [False] * 5 + [True]
-    flat = draw_segmentation(image, labels, np.array([[7, 0, 0, 8, 5, 5]]))
-    assert flat.shape == (512, 512, 3)
+    assert all(drawn(tile, COLORS[0])[98, 100:200].all() for tile in tiles)  # slices 11, 13, ..., 21
+    assert [bool(drawn(tile, COLORS[1])[298, 300:400].any()) for tile in tiles] == [False] * 5 + [True]
+    assert draw(image, [7, 0, 0, 8, 5, 5])[:512].shape == (512, 512, 3)
+
+
+def test_the_legend_names_each_object_in_its_colour():
+    image = np.zeros((512, 512), np.uint8)
+    boxes = [[10, 10, 60, 60], [100, 100, 160, 160]]
+    bare, named = draw(image, *boxes), draw(image, *boxes, captions=["label 1, 3 ml", "label 9, 5 ml"])
+    legend = named[512:]
+    assert legend.shape[1:] == (512, 3)
+    assert all(drawn(legend, color).sum() > 100 for color in COLORS[:2])
+    assert not drawn(legend, COLORS[2]).any()
+    assert (named[:512] == bare[:512]).all()
+    light = legend.astype(int).min(axis=-1) > 200
+    assert light.sum() > 2 * (bare[512:].astype(int).min(axis=-1) > 200).sum()
+    many = draw(image, *[[10, 10, 60, 60]] * 300)
+    assert many.shape[0] < 512 + 1000
+
+
+def test_empty_masks_and_overlapping_objects_are_drawn():
+    image = np.zeros((512, 512), np.uint8)
+    box = np.array([100, 100, 200, 200])
+    empty = draw_segmentation(image, [DrawnObject(box, np.zeros((100, 100), bool))])
+    assert drawn(empty[:512], COLORS[0])[98, 110:190].all()
+    both = draw(image, [100, 100, 300, 300], [150, 150, 200, 200])[:512]
+    assert drawn(both, COLORS[0]).any()
+    assert drawn(both, COLORS[1]).any()
 
 
 def test_colour_volumes_and_inputs_left_alone():
     image = np.random.default_rng(0).normal(size=(3, 20, 30, 3))
-    labels = np.zeros((3, 20, 30), np.uint16)
     before = image.copy()
-    assert draw_segmentation(image, labels, np.array([[0, 0, 0, 3, 20, 30]])).shape[1] == 3 * 17 * 30 + 8
+    assert draw(image, [0, 0, 0, 3, 20, 30]).shape[1] == 3 * 17 * 30 + 8
     np.testing.assert_array_equal(image, before)

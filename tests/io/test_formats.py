@@ -18,7 +18,7 @@ def test_every_format_has_what_the_table_promises():
         assert FORMATS[row.label_ending].holds_labels, row.ending
         assert row.label_ending in label_endings(row.kind)
         assert label_ending(row.kind, row.ending) == row.label_ending
-        assert not row.is_written or row.kind in ("picture", "tiff", "volume", "npz")
+        assert not row.is_written or row.kind in ("picture", "tiff", "volume", "npz", "dicom")
     assert callable(writing.write_labels)
 
 

@@ -94,20 +94,15 @@ def test_label_maps_without_a_header_come_back(tmp_path, ending, kind):
     assert (labels.pixels.dtype, labels.kind, labels.spacing) == (pixels.dtype, kind, None)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "I;16", "RGB", "RGBA", "LA", "P"])
-def test_label_pictures_are_read_as_scikit_image_reads_them(tmp_path, mode):
+@pytest.mark.parametrize("mode", ["1", "L", "I;16"])
+def test_grey_label_pictures_are_read_as_scikit_image_reads_them(tmp_path, mode):
     from skimage import io
 
     picture = PIL.Image.fromarray((GREY > 99).astype(np.uint8) * 255).convert(mode if mode != "I;16" else "L")
     if mode == "I;16":
         picture = PIL.Image.fromarray(GREY.astype(np.uint16) * 9)
     picture.save(tmp_path / "a.png")
-    expected = io.imread(tmp_path / "a.png")
-    if expected.ndim == 2:
-        np.testing.assert_array_equal(read_labels(tmp_path / "a.png").pixels, expected)
-    else:
-        with pytest.raises(InputError, match="colour picture"):
-            read_labels(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.png").pixels, io.imread(tmp_path / "a.png"))
 
 
 def test_other_endings_are_told(tmp_path):

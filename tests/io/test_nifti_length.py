@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nnsam.errors import InputError
-from nnsam.io.volumes import check_nifti_length
+from nnsam.io.nifti import check_nifti_length
 
 
 @pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])

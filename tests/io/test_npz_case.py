@@ -3,6 +3,7 @@ import pytest
 
 from nnsam.errors import InputError
 from nnsam.io.npz import read_npz_case
+from nnsam.io.reading import read_image, read_labels
 
 IMAGE, LABELS = np.zeros((6, 8), np.uint8), np.ones((6, 8), np.uint8)
 
@@ -102,3 +103,12 @@ def test_truncated_damaged_and_disguised_files_are_named(save, tmp_path):
         read_npz_case(path)
     with pytest.raises(InputError, match="cannot be read"):
         read_npz_case(tmp_path / "absent.npz")
+
+
+@pytest.mark.parametrize("labels", [LABELS, LABELS[..., None]])
+def test_an_axis_of_the_only_channel_is_dropped(save, labels):
+    path = save(imgs=np.arange(LABELS.size).reshape(*LABELS.shape, 1), gts=labels, boxes=[[0, 0, 1, 1]])
+    case = read_npz_case(path)
+    assert case.image.pixels.shape == case.labels.shape == LABELS.shape
+    assert read_image(path).shape == LABELS.shape
+    np.testing.assert_array_equal(read_labels(path, "gts").pixels, LABELS)

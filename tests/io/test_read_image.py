@@ -210,7 +210,7 @@ def test_a_damaged_slice_is_named_and_not_left_out(tmp_path, ending):
 def test_missing_slices_are_told(tmp_path):
     volume = np.concatenate([VOLUME, VOLUME])
     write_series(tmp_path / "a", volume, skip={3, 4, 5})
-    with pytest.warns(NnsamWarning, match="not evenly spaced"):
+    with pytest.warns(NnsamWarning, match=r"slices are missing between 8 and 24 mm \(3 missing\)"):
         assert read(tmp_path / "a").shape == (5, 6, 8)
 
 
@@ -218,7 +218,8 @@ def test_several_series_are_listed(tmp_path):
     write_series(tmp_path)
     write_series(tmp_path, VOLUME[:2], uid="1.2.4")
     with pytest.raises(
-        InputError, match=r"holds 2 DICOM series: 1.2.3.* \(4 files\), 1.2.4.* \(2 files\); expected one"
+        InputError,
+        match=r"holds 2 DICOM series: 1.2.3 \(CT, 4 images\); 1.2.4 \(CT, 2 images\); choose one with --series",
     ):
         read(tmp_path)
 
@@ -333,3 +334,86 @@ def test_places_without_images_are_named(tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"beside a\.png"):
         find_images(tmp_path)
+
+
+# ---- TIFF
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw", "packbits", "zstd"])
+@pytest.mark.parametrize("orientation", [1, 2, 3, 6, 8])
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+def test_tiffs_are_read_alike_whatever_their_compression(tmp_path, compression, orientation, photometric):
+    for name, pixels in (("a", GREY), ("b", GREY.astype(np.uint16) * 200), ("c", GREY.astype(np.float32))):
+        if photometric == "miniswhite" and pixels.dtype.kind == "f":
+            continue
+        white = {"u": np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 0}.get(pixels.dtype.kind, 0)
+        stored = white - pixels if photometric == "miniswhite" else pixels
+        path = tmp_path / f"{name}.tif"
+        tags = [(274, "H", 1, orientation, True)]
+        tifffile.imwrite(path, stored, photometric=photometric, compression=compression, extratags=tags)
+        if orientation == 1:
+            check(read(path), pixels)
+        else:
+            with pytest.warns(NnsamWarning, match="carries a rotation, which is not applied"):
+                check(read(path), pixels)
+
+
+def test_tiffs_of_one_bit_are_black_and_white(tmp_path):
+    mask = np.resize(GREY > 100, (6, 16))
+    for photometric, stored in (("minisblack", mask), ("miniswhite", ~mask)):
+        tifffile.imwrite(tmp_path / "a.tif", stored, photometric=photometric)
+        check(read(tmp_path / "a.tif"), np.where(mask, 255, 0).astype(np.uint8))
+    for compression in ("group3", "group4"):
+        Image.fromarray(mask).save(tmp_path / "a.tif", compression=compression)
+        check(read(tmp_path / "a.tif"), np.where(mask, 255, 0).astype(np.uint8))
+
+
+def test_white_of_signed_numbers_is_told(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", GREY.astype(np.int16) - 50, photometric="miniswhite")
+    with pytest.warns(NnsamWarning, match="0 is white, but int16 has no black"):
+        check(read(tmp_path / "a.tif"), GREY.astype(np.int16) - 50)
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "tiff_lzw", None])
+def test_colour_tiffs_are_close_to_what_pillow_reads(tmp_path, compression):
+    smooth = np.stack(np.meshgrid(np.linspace(0, 255, 64), np.linspace(0, 255, 48)), -1)
+    colours = np.dstack([smooth, 255 - smooth[..., :1]]).astype(np.uint8)
+    Image.fromarray(colours).save(
+        tmp_path / "a.tif", compression=compression, **({"quality": 95} if compression == "jpeg" else {})
+    )
+    expected = np.asarray(Image.open(tmp_path / "a.tif"))
+    assert np.abs(read(tmp_path / "a.tif").pixels.astype(int) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("scale", [1, 257])
+def test_palettes_of_tiffs_may_hold_8_or_16_bits(tmp_path, scale):
+    colours = np.random.default_rng(0).integers(0, 256, (256, 3))
+    tifffile.imwrite(tmp_path / "a.tif", GREY, photometric="palette", colormap=(colours.T * scale).astype(np.uint16))
+    check(read(tmp_path / "a.tif"), colours[GREY].astype(np.uint8))
+
+
+def test_other_colours_of_tiffs_are_named(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", COLOUR, photometric="cielab")
+    with pytest.raises(InputError, match=r"holds colours as CIELAB; expected grey, RGB"):
+        read(tmp_path / "a.tif")
+
+
+# ---- names
+
+
+@pytest.mark.parametrize(
+    ("names", "cases"),
+    [
+        (["frame_0000.png", "frame_0001.png", "frame_0002.png"], ["frame_0000", "frame_0001", "frame_0002"]),
+        (["a_0000.png", "b_0000.png"], ["a", "b"]),
+        (["a_0000.png", "b.png"], ["a_0000", "b"]),
+        (["a_0000.PNG"], ["a"]),
+        (["a_0000.png", "b.tif"], ["a", "b"]),
+        (["_0000.png"], ["_0000"]),
+    ],
+)
+def test_the_number_of_the_only_channel_is_no_part_of_the_name(tmp_path, names, cases):
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    assert [file.case for file in find_images(tmp_path)] == cases
+    assert [find_images(tmp_path / name)[0].case for name in sorted(names)] == cases

@@ -1,6 +1,10 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
 from skimage import io
 
 from nnsam.errors import InputError
@@ -79,8 +83,8 @@ def test_2d_nifti_tiff_stacks_masks_and_whole_floats(tmp_path):
 @pytest.mark.parametrize(
     ("name", "array", "words"),
     [
-        ("a.png", np.zeros((4, 5, 3), np.uint8), "colour picture"),
-        ("a.tif", np.zeros((4, 5, 3), np.uint8), "colour picture"),
+        ("a.png", np.arange(60, dtype=np.uint8).reshape(4, 5, 3), "colour picture"),
+        ("a.tif", np.arange(60, dtype=np.uint8).reshape(4, 5, 3), "colour picture"),
     ],
 )
 def test_colour_pictures_are_refused(tmp_path, name, array, words):
@@ -120,3 +124,76 @@ def test_a_truncated_volume_is_named_because_itk_reads_it_without_a_word(tmp_pat
     path.write_bytes(path.read_bytes()[:1500])
     with pytest.raises(InputError, match="cut off"):
         read_labels(path)
+
+
+def png_of_depth(path, values, depth, colour_type=0, palette=b""):
+    """A PNG of 1, 2 or 4 bits, which Pillow does not write; https://www.w3.org/TR/png-3/."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    bits = np.unpackbits(values[..., None], axis=-1)[..., 8 - depth :].reshape(len(values), -1)
+    rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in bits)
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], depth, colour_type, 0, 0, 0)
+    colours = chunk(b"PLTE", palette) if palette else b""
+    content = chunk(b"IHDR", header) + colours + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    return path
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+@pytest.mark.parametrize("colour_type", [0, 3])
+def test_label_pngs_of_few_bits_hold_their_values(tmp_path, depth, colour_type):
+    values = np.random.default_rng(depth).integers(0, 2**depth, (7, 13), dtype=np.uint8)
+    palette = np.random.default_rng(0).integers(0, 255, (2**depth, 3), dtype=np.uint8).tobytes()
+    path = png_of_depth(tmp_path / "a.png", values, depth, colour_type, palette if colour_type else b"")
+    np.testing.assert_array_equal(read_labels(path).pixels, values)
+
+
+@pytest.mark.parametrize(
+    ("greys", "are_indices"),
+    [
+        ([0, 255], True),
+        ([0, 128, 255], True),
+        ([0, 1, 2], False),  # too dark to be seen: grey values, which are the indices here
+        ([2, 0, 1], False),
+        ([255, 0], False),
+        ([0, 255, 1], False),
+        ([0, 5, 9], False),
+    ],
+)
+def test_palettes_of_greys_are_what_an_optimiser_made_unless_they_are_for_the_eye(tmp_path, greys, are_indices):
+    indices = np.arange(12, dtype=np.uint8).reshape(3, 4) % len(greys)
+    palette = np.repeat(np.array(greys + [0] * (4 - len(greys)), np.uint8), 3).tobytes()
+    path = png_of_depth(tmp_path / "a.png", indices, 2, 3, palette)
+    np.testing.assert_array_equal(read_labels(path).pixels, indices if are_indices else np.array(greys)[indices])
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif", ".bmp"])
+def test_three_equal_colours_are_labels(tmp_path, ending):
+    read = read_labels(write_picture(tmp_path / f"a{ending}", np.dstack([LABELS] * 3)))
+    np.testing.assert_array_equal(read.pixels, LABELS)
+
+
+def test_colours_with_an_opaque_alpha_are_labels_and_with_another_are_not(tmp_path):
+    opaque, other = np.full(LABELS.shape, 255, np.uint8), LABELS * 3
+    for name, planes in (("rgba", [LABELS] * 3), ("la", [LABELS])):
+        read = read_labels(write_picture(tmp_path / f"{name}.png", np.dstack([*planes, opaque])))
+        np.testing.assert_array_equal(read.pixels, LABELS)
+        with pytest.raises(InputError, match="colour picture"):
+            read_labels(write_picture(tmp_path / f"{name}.png", np.dstack([*planes, other])))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite", "palette"])
+def test_tiff_labels_hold_what_is_stored(tmp_path, depth, photometric):
+    if depth < 8 and photometric == "palette":
+        pytest.skip("tifffile writes palettes of 8 bits only")
+    values = np.random.default_rng(depth).integers(0, 2**depth, (7, 16), dtype=np.uint8)
+    colours = np.random.default_rng(0).integers(0, 2**16, (3, 2**depth), dtype=np.uint16)
+    options = {"bitspersample": depth} if depth < 8 else {}
+    options |= {"colormap": colours} if photometric == "palette" else {}
+    if depth == 1:
+        values, options = values.astype(bool), {}
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric=photometric, **options)
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.tif").pixels, values)

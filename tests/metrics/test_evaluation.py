@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from skimage import io
 
 from nnsam.datasets.phantom import STRUCTURES, make_phantom, write_phantom_dataset
-from nnsam.errors import InputError
+from nnsam.errors import InputError, NnsamWarning
 from nnsam.metrics import average_surface_distance, dice, hausdorff95, surface_dice
 from nnsam.metrics.evaluation import evaluate
 from nnsam.metrics.profiles import ScoringOptions
@@ -205,3 +205,23 @@ def test_undeclared_values_empty_sets_and_unknown_profiles_are_named(folders):
         save(folder, "a", np.zeros((5, 5), np.uint8))
     with pytest.raises(InputError, match="All label maps are empty"):
         evaluate(*folders)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(1, 255), (255, 1)])
+def test_masks_of_0_and_255_against_0_and_1_get_a_hint(folders, ours, theirs):
+    save(folders[0], "a", box(4, 4, ours))
+    save(folders[1], "a", box(4, 4, theirs))
+    with pytest.warns(NnsamWarning, match=f"prediction holds 0 and {ours}, the reference 0 and {theirs}"):
+        evaluate(*folders)
+    declare(folders[1], box=1)
+    with pytest.raises(InputError, match=r"values \[255\], .* Masks of 0 and 255 are written as 0 and 1"):
+        with pytest.warns(NnsamWarning):
+            evaluate(*folders)
+
+
+@pytest.mark.filterwarnings("error::nnsam.errors.NnsamWarning")
+@pytest.mark.parametrize(("ours", "theirs"), [((1,), (1, 255)), ((255,), (255,)), ((0,), (255,)), ((2,), (255,))])
+def test_other_values_get_none(folders, ours, theirs):
+    for folder, values in zip(folders, (ours, theirs), strict=True):
+        save(folder, "a", np.maximum.reduce([box(4, 4 + 9 * step, value) for step, value in enumerate(values)]))
+    evaluate(*folders)

@@ -1,5 +1,8 @@
 import hashlib
 import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -149,3 +152,61 @@ def test_sha256_of_a_file_longer_than_a_block(tmp_path):
     path = tmp_path / "a.bin"
     path.write_bytes(b"ab" * 1_000_000)
     assert sha256_of_file(path) == hashlib.sha256(b"ab" * 1_000_000).hexdigest()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_json_is_read_with_and_without_a_byte_order_mark(tmp_path, encoding):
+    (tmp_path / "a.json").write_text('{"ä": [1]}', encoding=encoding)
+    assert read_json(tmp_path / "a.json", "write it again") == {"ä": [1]}
+
+
+def test_text_of_another_encoding_is_named(tmp_path):
+    (tmp_path / "a.json").write_text('{"ä": [1]}', encoding="utf-16")
+    with pytest.raises(InputError, match=r"a\.json cannot be read as JSON \(its text is not in UTF-8\)"):
+        read_json(tmp_path / "a.json", "write it again")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with a name")
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path):
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    received = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_text()))
+    reader.start()
+    write_json(pipe, {"a": 1})
+    reader.join(10)
+    assert received == ['{\n "a": 1\n}\n']
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_a_device_stays_a_device():
+    write_json("/dev/null", {"a": 1})
+    assert Path("/dev/null").is_char_device()
+
+
+def test_nothing_reaches_a_pipe_when_the_block_fails(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def write_half():
+        with atomic_file(pipe) as draft:
+            draft.write_text("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        write_half()
+    assert pipe.is_fifo()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="needs /dev/stdout")
+@pytest.mark.parametrize("target", ["pipe", "file"])
+def test_standard_output_by_its_name_is_written_to(tmp_path, target):
+    code = "from nnsam.support.files import write_json; print('before', flush=True); write_json('/dev/stdout', [1])"
+    link = os.readlink("/dev/stdout")
+    with (tmp_path / "out").open("wb") as file:
+        stdout = file if target == "file" else subprocess.PIPE
+        run = subprocess.run([sys.executable, "-c", code], stdout=stdout, check=True)
+    found = (tmp_path / "out").read_text() if target == "file" else run.stdout.decode()
+    assert found == "before\n[\n 1\n]\n"
+    assert os.readlink("/dev/stdout") == link

@@ -54,9 +54,9 @@ def read_pair(pair: Pair, *, trust_image: bool = False) -> tuple[Image, Image | 
 
 def _check_same_grid(pair: Pair, image: Image, label: Image, trust_image: bool) -> None:
     assert pair.label is not None
-    if label.shape != image.shape or label.pixels.shape != label.shape:
+    if label.file_shape != image.file_shape or label.pixels.shape != label.shape:
         raise InputError(
-            f"{pair.label.place} has the size {label.pixels.shape[::-1]}, its image {image.pixels.shape[::-1]}; "
+            f"{pair.label.place} has the size {label.file_shape[::-1]}, its image {image.file_shape[::-1]}; "
             "they must be the same."
         )
     if trust_image:

@@ -8,26 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError
+from nnsam.io.nifti import is_nifti, load_nifti, write_nifti
 from nnsam.io.nnunet_readers.base import ImageFile, ImageIO
 
 
 class NibabelIO(ImageIO):
-    """NIfTI volumes as they are stored; their properties hold the `affine`, (4, 4)."""
+    """NIfTI volumes as they are stored; their properties hold the `affine`, (4, 4), and nibabel's `header`."""
 
     def _read(self, path: Path) -> ImageFile:
         volume = _load(path)
-        return _image_file(volume, {"affine": volume.affine})
+        return _image_file(volume, {"affine": volume.affine, "header": volume.header})
 
     def _write(self, draft: Path, path: Path, labels: NDArray[np.integer], properties: Mapping[str, Any]) -> None:
-        import nibabel
-
-        nibabel.save(nibabel.Nifti1Image(labels.transpose(2, 1, 0), properties["affine"]), draft)
+        write_nifti(draft, labels, properties["header"])
 
 
 class NibabelIOWithReorient(ImageIO):
     """NIfTI volumes turned to RAS for the model, label maps turned back.
 
-    Their properties hold the `affine` of the file and the `turned_affine` of the image, (4, 4).
+    Their properties hold the `affine` of the file and the `turned_affine` of the image, (4, 4), and nibabel's `header`
+    of the file.
     """
 
     def _read(self, path: Path) -> ImageFile:
@@ -35,7 +35,7 @@ class NibabelIOWithReorient(ImageIO):
 
         volume = _load(path)
         turned = volume.as_reoriented(io_orientation(volume.affine))
-        return _image_file(turned, {"affine": volume.affine, "turned_affine": turned.affine})
+        return _image_file(turned, {"affine": volume.affine, "turned_affine": turned.affine, "header": volume.header})
 
     def _write(self, draft: Path, path: Path, labels: NDArray[np.integer], properties: Mapping[str, Any]) -> None:
         import nibabel
@@ -43,13 +43,13 @@ class NibabelIOWithReorient(ImageIO):
 
         turned = nibabel.Nifti1Image(labels.transpose(2, 1, 0), properties["turned_affine"])
         back = ornt_transform(axcodes2ornt("RAS"), io_orientation(properties["affine"]))
-        nibabel.save(turned.as_reoriented(back), draft)
+        write_nifti(draft, np.asanyarray(turned.as_reoriented(back).dataobj).T, properties["header"])
 
 
 def _load(path: Path) -> Any:
-    import nibabel
-
-    volume: Any = nibabel.load(path)
+    if not is_nifti(path):
+        raise InputError(f"{path} is no NIfTI file by its ending; this model reads .nii.gz or .nii.")
+    volume = load_nifti(path)
     if volume.ndim != 3:
         raise InputError(
             f"{path} has {volume.ndim} dimensions, size {volume.shape}; expected 3, so save each time point or channel "

@@ -9,8 +9,16 @@ from numpy.typing import NDArray
 
 from nnsam.errors import InputError
 from nnsam.io.image import Geometry
+from nnsam.io.nifti import (
+    check_nifti_length,
+    has_nan_or_infinity,
+    is_gzipped,
+    is_nifti,
+    load_nifti_header,
+    write_nifti,
+)
 from nnsam.io.nnunet_readers.base import ImageFile, ImageIO
-from nnsam.io.volumes import check_nifti_length, is_nifti, itk_geometry, itk_image, quiet_itk
+from nnsam.io.volumes import itk_geometry, itk_image, quiet_itk
 
 # Length of the header of GIPL, whose data is not compressed.
 _GIPL_HEADER = 256
@@ -21,8 +29,9 @@ _SLICE_DISTANCE = 999
 class SimpleITKIO(ImageIO):
     """Files of 2 or 3 dimensions are one channel, the fourth dimension of a file is its channels.
 
-    The properties hold SimpleITK's "geometry": spacing, origin and direction in the order x, y, z. nnU-Net has no
-    label maps for files of 4 dimensions; here they are volumes in the geometry of the first three.
+    The properties hold SimpleITK's "geometry": spacing, origin and direction in the order x, y, z; and nibabel's
+    "header" of a NIfTI file, so that its label map keeps both forms, which nnU-Net overwrites. nnU-Net has no label
+    maps for files of 4 dimensions; here they are volumes in the geometry of the first three.
     """
 
     def _read(self, path: Path) -> ImageFile:
@@ -30,7 +39,7 @@ class SimpleITKIO(ImageIO):
         return _image_file(path, volume)
 
     def _write(self, draft: Path, path: Path, labels: NDArray[np.integer], properties: Mapping[str, Any]) -> None:
-        _save(draft, path, _placed(labels, properties["geometry"]))
+        _save(draft, path, _placed(labels, properties["geometry"]), properties.get("header"))
 
 
 class SimpleITKIOWithReorient(ImageIO):
@@ -54,14 +63,15 @@ class SimpleITKIOWithReorient(ImageIO):
 
         if labels.max(initial=0) < 256:
             labels = labels.astype(np.uint8)
-        _save(draft, path, sitk.DICOMOrient(_placed(labels, properties["geometry"]), properties["orientation"]))
+        turned_back = sitk.DICOMOrient(_placed(labels, properties["geometry"]), properties["orientation"])
+        _save(draft, path, turned_back, properties.get("header"))
 
 
 def _load(path: Path) -> Any:
     import SimpleITK as sitk
 
     if is_nifti(path):
-        check_nifti_length(path)
+        _check_nifti(path)
     try:
         with quiet_itk():
             volume = sitk.ReadImage(str(path))
@@ -75,6 +85,15 @@ def _load(path: Path) -> Any:
     if path.name.lower().endswith(".gipl"):
         _check_gipl_length(path, volume)
     return volume
+
+
+def _check_nifti(path: Path) -> None:
+    """Checks what ITK does not tell: it takes nan for 0, and some of a file that is cut off."""
+    if path.name.lower().endswith(".nii") and is_gzipped(path):
+        raise InputError(f"{path} is compressed by gzip; call it {path.name}.gz.")
+    if not has_nan_or_infinity(path):
+        return
+    raise InputError(f"{path} holds values that are nan or infinite; replace them by the background's value.")
 
 
 def _complaint(path: Path, message: str) -> str:
@@ -105,6 +124,8 @@ def _image_file(path: Path, volume: Any, **properties: Any) -> ImageFile:
     else:
         raise InputError(f"{path} has {pixels.ndim} dimensions, size {volume.GetSize()}; expected 2, 3 or 4.")
     geometry = itk_geometry(volume)
+    if is_nifti(path):
+        properties["header"] = load_nifti_header(path)
     return ImageFile(
         pixels,
         tuple(abs(size) for size in array_spacing),
@@ -122,9 +143,12 @@ def _placed(labels: NDArray[np.integer], geometry: Geometry) -> Any:
     return itk_image(labels[0] if kept == 2 else labels, place)
 
 
-def _save(draft: Path, path: Path, volume: Any) -> None:
+def _save(draft: Path, path: Path, volume: Any, header: Any = None) -> None:
     import SimpleITK as sitk
 
+    if header is not None and is_nifti(path):
+        write_nifti(draft, sitk.GetArrayFromImage(volume), header)
+        return
     with quiet_itk():
         sitk.WriteImage(volume, str(draft), True)
     # On a full disk ITK reports nothing for these two formats, as it does for the others.
