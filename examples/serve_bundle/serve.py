@@ -82,7 +82,7 @@ class Model:
             raise InputError("this model needs at least one box: /segment?box=x0,y0,x1,y1")
         # The same files as `nnsam segment` would read and write.
         (task,) = plan_tasks(find_images(file), file.parent / "labels", into_folder=True)
-        result = segment_case(self.predictor, task, open_box_source(prompts), "zoom")
+        result = segment_case(self.predictor, task, open_box_source(prompts))
         found = {"boxes": result.boxes, "labels": result.labels, "scores": result.scores}
         return task.output.read_bytes(), {"areas": dict(zip(result.labels, result.areas, strict=True)), **found}
 

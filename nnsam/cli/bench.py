@@ -193,6 +193,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     box.add_argument("--data", metavar="FOLDER", help="test sets to score, <set>/test/*.npz below it")
     box.add_argument("--sets", nargs="+", metavar="SET", help="only these sets")
     box.add_argument("--max-cases", type=int, metavar="N", help="at most so many images per set")
+    box.add_argument(
+        "--overlap",
+        action="store_true",
+        help="score objects as they are in label maps, too, by either rule for overlaps",
+    )
     box.add_argument("--grabcut", action="store_true", help="score OpenCV's GrabCut too (slow)")
     _add_cpu_arguments(parser)
 
@@ -246,6 +251,7 @@ def _bench_box(args: argparse.Namespace) -> dict:
         baselines=("ellipse", "grabcut") if args.grabcut else ("ellipse",),
         sets=args.sets,
         max_cases=args.max_cases,
+        overlap=args.overlap,
         progress=lambda files: bar(files, "Scoring"),
     )
 

@@ -1,10 +1,13 @@
 """What commands have in common: a bar for entries that are taken one by one, and warnings told as sentences."""
 
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TextIO, TypeVar
+
+from nnsam.errors import NnsamWarning
 
 _Entry = TypeVar("_Entry")
 
@@ -18,13 +21,63 @@ def bar(entries: Sequence[_Entry], title: str = "Converting") -> Iterable[_Entry
     return track(entries, title, console=screen, transient=True, disable=not screen.is_terminal)
 
 
+class _Unbroken:
+    """A stream whose reader may go away, as that of `nnsam ... | head`; what follows is dropped, and work goes on."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._drop()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._drop()
+
+    def _drop(self) -> None:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def unbroken_output() -> Iterator[None]:
+    """Lets a command end its work, with its own exit code, though nobody reads what it prints any more."""
+    before = sys.stdout, sys.stderr
+    streams: Any = [None if stream is None else _Unbroken(stream) for stream in before]
+    sys.stdout, sys.stderr = streams
+    try:
+        yield
+    finally:
+        for stream in filter(None, streams):
+            stream.flush()
+        sys.stdout, sys.stderr = before
+
+
 @contextmanager
 def told_warnings(command: str) -> Iterator[None]:
-    """Prints warnings as sentences of a command, without the places in this package that they came from."""
+    """Prints warnings as sentences of a command, without the places in this package that they came from.
+
+    This package's own reach the user whatever PYTHONWARNINGS says: they tell what a mask does not show. What is told
+    of a file that is read twice is printed once.
+    """
+    told: set[str] = set()
 
     def show(message, category, filename, lineno, file=None, line=None) -> None:
-        print(f"nnsam {command}: {message}", file=sys.stderr)
+        if str(message) not in told:
+            print(f"nnsam {command}: {message}", file=sys.stderr)
+        told.add(str(message))
 
     with warnings.catch_warnings():
         warnings.showwarning = show
+        warnings.simplefilter("ignore", FutureWarning)  # PyTorch's about other packages, on import
+        warnings.filterwarnings("always", category=NnsamWarning)
         yield

@@ -232,7 +232,7 @@ def run(args: argparse.Namespace) -> int:
             console.print(f"- {line}")
             status.update(line)
 
-        result = Demo(args.out, _device(args.device), args.epochs, args.iterations, report).run()
+        result = Demo(args.out, choose_device(args.device), args.epochs, args.iterations, report).run()
     summary = write_summary(result)
     print_table(result.evaluation)
     if result.random_weights:
@@ -246,7 +246,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _device(choice: str) -> str:
+def choose_device(choice: str) -> str:
+    """Where to compute for a choice that may be "auto": "cpu" or "cuda"."""
     if choice != "auto":
         return choice
     import torch

@@ -17,8 +17,6 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from nnsam.cli.common import told_warnings
-
 if TYPE_CHECKING:
     from nnsam.inference.bundle import Bundle
 
@@ -60,21 +58,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exports and prints the report."""
-    with told_warnings("export"):
-        from nnsam.exporting.export_model import export_model
+    from nnsam.exporting.export_model import export_model
 
-        bundle = export_model(
-            args.model,
-            args.output,
-            folds=args.folds,
-            checkpoint=args.checkpoint,
-            precision=args.precision,
-            images=args.images,
-            calibration=args.calibration,
-            onnx=args.onnx,
-            overwrite=args.overwrite,
-            tell=lambda sentence: print(f"nnsam export: {sentence}", file=sys.stderr),
-        )
+    bundle = export_model(
+        args.model,
+        args.output,
+        folds=args.folds,
+        checkpoint=args.checkpoint,
+        precision=args.precision,
+        images=args.images,
+        calibration=args.calibration,
+        onnx=args.onnx,
+        overwrite=args.overwrite,
+        tell=lambda sentence: print(f"nnsam export: {sentence}", file=sys.stderr),
+    )
     if args.json:
         print(json.dumps({name: bundle.manifest[name] for name in ("precision", "parity")}, indent=1))
     else:

@@ -28,8 +28,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnsam.cli.common import told_warnings
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -238,11 +236,6 @@ __all__ = ["add_arguments", "run"]
 
 def run(args: argparse.Namespace) -> int:
     """Segments, writes the files and prints one line per case."""
-    with told_warnings("predict"):
-        return _run(args)
-
-
-def _run(args: argparse.Namespace) -> int:
     from nnsam.support.files import atomic_file
 
     start = time.perf_counter()

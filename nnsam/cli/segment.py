@@ -5,8 +5,9 @@ the single pixel at x = 4, y = 2. Volumes need x0,y0,z0,x1,y1,z1, z being the sl
 "Segment Anything in Medical Images on Laptop" challenge.
 
 The label map has the input's format and geometry: PNG for PNG, JPEG and BMP, TIFF for TIFF (several pages are a
-volume), NIfTI, NRRD and MHA for themselves, NIfTI for DICOM, and npz with the key segs for npz. Object i of a case has
-the value i, from 1; with label images as prompts, the value that the object has there. An old output is replaced.
+volume), NIfTI, NRRD and MHA for themselves, NIfTI for DICOM (or DICOM SEG, see -o), and npz with the key segs for npz.
+Object i of a case has the value i, from 1; with label images as prompts, the value that the object has there. An old
+output is replaced.
 
 Example:
   nnsam segment MODEL -i lesion.jpg --box 120,80,410,330 -o lesion_mask.png --overlay
@@ -15,6 +16,8 @@ Example:
   nnsam segment MODEL -i imagesTs --boxes labelsTs -o masks          (one box around each label value)
   nnsam segment MODEL -i challenge_npz -o segs                       (boxes from the npz files)
   nnsam segment MODEL -i dicom_folder --box 60,75,10,180,190,42 -o mask.nii.gz
+  nnsam segment MODEL -i dicom_folder --box 60,75,10,180,190,42 -o mask.dcm
+  nnsam segment MODEL -i dicom_folder --series 1.2.840.1 --box 60,75,10,180,190,42 -o mask.nii.gz
 
 boxes.json is a list of boxes, [[120, 80, 410, 330], ...], for every input; or an object of such lists by file name,
 {"a.png": [[...]], "b.png": [[...], [...]]}; instead of a list, {"boxes": [...], "labels": [...]} chooses the values.
@@ -27,11 +30,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnsam.cli.common import bar, told_warnings
+from nnsam.cli.common import bar
 
 if TYPE_CHECKING:
     from nnsam.inference import BoxPredictor
-    from nnsam.inference.folders.segment import SegmentReport
+    from nnsam.inference.folders.segment import CaseResult, SegmentReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,10 +45,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a bundle of `nnsam export`, which is quicker on CPUs and needs no PyTorch; or a model folder of "
         "nnSAMBoxTrainer, with plans.json and fold_*",
     )
-    parser.add_argument("-i", "--input", required=True, metavar="IN", help="a file, a folder, or a DICOM folder")
+    parser.add_argument("-i", "--input", required=True, metavar="IN", help="a file, a folder, folders of DICOM")
     parser.add_argument(
-        "-o", "--output", required=True, metavar="OUT", help="a file for one input (or a folder), else a folder"
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="a file for one input (or a folder), else a folder; *.dcm is a DICOM SEG, for DICOM images",
     )
+    parser.add_argument(
+        "--dicom-seg", action="store_true", help="in a folder, write DICOM SEG instead of NIfTI for DICOM images"
+    )
+    parser.add_argument("--series", metavar="UID", help="which of several DICOM series, by its Series Instance UID")
     prompts = parser.add_mutually_exclusive_group()
     prompts.add_argument(
         "--box",
@@ -67,6 +78,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="zoom",
         help="zoom: the box with its surroundings fills one network input; faithful: tiles at full resolution, as "
         "published (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--overlap",
+        choices=("smaller", "score"),
+        default="smaller",
+        help="who gets pixels of several objects: the one with the smaller box, or at each pixel the more probable one "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--separate",
+        action="store_true",
+        help="the whole mask of each object instead of a label map: segments of a DICOM SEG, the key `masks` of an "
+        "npz, else files OUT_1, OUT_2, ... in the order of the boxes",
     )
     parser.add_argument(
         "--fold",
@@ -94,12 +118,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json",
         metavar="FILE",
-        help="write boxes, labels, scores, areas in pixels and seconds per case as JSON; - for standard output",
+        help="write boxes, labels, scores, areas in pixels, sizes in mm2 or ml where the pixel size is known, and "
+        "seconds per case as JSON; - for standard output",
     )
     parser.add_argument(
         "--overlay",
         action="store_true",
-        help="write a PNG with masks and boxes: OUT_overlay.png beside a file, overlays/ in a folder",
+        help="write a PNG with numbered masks and boxes and a legend: OUT_overlay.png beside a file, overlays/ in a "
+        "folder",
+    )
+    parser.add_argument(
+        "--palette",
+        action="store_true",
+        help="give PNG label maps a palette, so that labels can be seen; the values stay",
     )
     parser.add_argument(
         "--probabilities",
@@ -110,37 +141,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Segments, writes the files and prints one line per case."""
-    with told_warnings("segment"):
-        return _run(args)
-
-
-def _run(args: argparse.Namespace) -> int:
-    from nnsam.inference.folders.segment import SegmentReport, plan_tasks, segment_case, segment_files
+    from nnsam.inference.folders.segment import SegmentOptions, SegmentReport, plan_tasks, segment_case, segment_files
     from nnsam.io.finding import find_images
     from nnsam.prompts.box_files import open_box_source
     from nnsam.support.files import atomic_file
 
-    inputs = find_images(args.input)
-    is_folder = Path(args.input).is_dir() and inputs[0].path != Path(args.input)
+    inputs = find_images(args.input, args.series)
+    is_folder = Path(args.input).is_dir() and (len(inputs) > 1 or inputs[0].kind != "series")
     tasks = plan_tasks(
         inputs,
         args.output,
         into_folder=is_folder,
         overlay=args.overlay,
         probabilities=args.probabilities,
+        dicom_seg=args.dicom_seg,
+        palette=args.palette,
         protected=_files_of(args.boxes),
     )
     boxes = open_box_source(args.box, args.boxes)
+    options = SegmentOptions(args.mode, args.overlap, args.separate, args.palette)
     with ExitStack() as files:
         # Opened first, so that long work does not end at a path that cannot be written to.
         json_file = files.enter_context(atomic_file(args.json)) if args.json not in (None, "-") else None
         predictor = _load(args)
         if is_folder:
             report = segment_files(
-                predictor, tasks, boxes, mode=args.mode, progress=lambda entries: bar(entries, "Segmenting")
+                predictor, tasks, boxes, **vars(options), progress=lambda entries: bar(entries, "Segmenting")
             )
         else:
-            report = SegmentReport([segment_case(predictor, tasks[0], boxes, args.mode)])
+            report = SegmentReport([segment_case(predictor, tasks[0], boxes, options)])
         content = to_json(report, args.model, args.mode)
         if json_file is not None:
             json_file.write_text(content, encoding="utf-8")
@@ -193,7 +222,29 @@ def _print_results(report: "SegmentReport") -> None:
         if count > 1:
             scores += f"{max(result.scores):.2f}"
         objects = "1 object" if count == 1 else f"{count} objects"
-        print(f"{result.file} -> {result.output}: {objects}, {scores}, {result.seconds:.1f} s")
+        sizes = _sizes(result)
+        output = _written(result)
+        print(f"{result.file} -> {output}: {objects}, {scores}{sizes}, {result.seconds:.1f} s")
+
+
+def _written(result: "CaseResult") -> str:
+    """The label map, or the first and last file of separate objects."""
+    if not result.outputs:
+        return str(result.output)
+    first, last = result.outputs[0], result.outputs[-1]
+    return str(first) if first == last else f"{first} ... {last.name}"
+
+
+def _sizes(result: "CaseResult") -> str:
+    """Sizes of the objects where the pixel size is known, after a comma."""
+    found = [(result.areas_mm2, "area", "mm2"), (result.volumes_ml, "volume", "ml")]
+    for values, name, unit in found:
+        if values is None:
+            continue
+        if len(values) == 1:
+            return f", {name} {values[0]:.4g} {unit}"
+        return f", {name}s {min(values):.4g} to {max(values):.4g} {unit}"
+    return ""
 
 
 def _print_failures(report: "SegmentReport") -> int:
@@ -202,8 +253,9 @@ def _print_failures(report: "SegmentReport") -> int:
         return 0
     total = len(report.results) + len(report.failures)
     print(f"nnsam segment: {len(report.failures)} of {total} inputs failed:", file=sys.stderr)
-    for message in report.failures.values():
-        print(f"  {message}", file=sys.stderr)
+    for path, message in report.failures.items():
+        about = "" if str(path) in message or path.name in message else f"{path}: "
+        print(f"  {about}{message}", file=sys.stderr)
     return 1
 
 

@@ -140,10 +140,8 @@ class PreprocessedCase:
         self, data: Any, labels: NDArray[np.integer], index: int, spec: BoxModelSpec, rng: np.random.Generator
     ) -> NDArray[np.float32]:
         pixels = np.moveaxis(np.asarray(data[:, index]), 0, -1)
-        height, width, channels = pixels.shape
-        # The pixels are normalised already.
-        unchanged = Normalization((slice(0, height), slice(0, width)), np.zeros(channels), np.ones(channels))
-        plane = Plane(pixels, unchanged, channels)
+        channels = pixels.shape[-1]
+        plane = Plane(pixels, Normalization.none(pixels.shape[:2], channels), channels)
         box = choose_boxes(object_boxes(labels[index]), plane.shape, 1, rng)[0]
         return zoomed_patch(plane, box, spec)
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from nnsam.geometry.boxes import permute
 from nnsam.inference.box.image import PreparedImage
 from nnsam.inference.box.zoom import zoomed_patch
 from nnsam.io.finding import InputFile, find_images
@@ -94,7 +95,9 @@ class BoxImageCase:
         boxes = self._boxes(image)
         labels = None if boxes is not None else self._labels(image)
         prepared = PreparedImage(image.pixels, self.spec, image.spacing, image.dimensions)
-        slices = _slices(image, boxes, labels)
+        boxes = None if boxes is None else permute(boxes, prepared.order)
+        labels = None if labels is None else labels.transpose(prepared.order)
+        slices = _slices(image.shape[prepared.order[0]] if image.dimensions == 3 else None, boxes, labels)
         chosen = [int(slices[index % len(slices)]) for index in _spread(len(slices), count, rng)]
         found = []
         for index in sorted(set(chosen)):
@@ -143,11 +146,10 @@ def _label_file(file: InputFile) -> Path | None:
     return path if path.is_file() else None
 
 
-def _slices(image: Image, boxes: NDArray[np.int64] | None, labels: NDArray[np.integer] | None) -> NDArray:
-    """Numbers of the slices with objects, or else of the inner half of all; [0] for a picture."""
-    if image.dimensions == 2:
+def _slices(depth: int | None, boxes: NDArray[np.int64] | None, labels: NDArray[np.integer] | None) -> NDArray:
+    """Numbers of the slices with objects, or else of the inner half of all; [0] for a picture, which has no depth."""
+    if depth is None:
         return np.zeros(1, dtype=int)
-    depth = image.shape[0]
     if boxes is not None:
         return np.unique(np.concatenate([np.arange(box[0], box[3]) for box in boxes]))
     if labels is not None and labels.any():

@@ -50,7 +50,7 @@ _COMMANDS = {
     "automatic": "nnsam predict THIS_FOLDER -i IN -o OUT",
     "box": "nnsam segment THIS_FOLDER -i IN --box x0,y0,x1,y1 -o OUT",
 }
-_PACKAGES = "openvino numpy scipy scikit-image pillow tifffile SimpleITK nibabel rich platformdirs"
+_PACKAGES = "openvino numpy scipy scikit-image pillow tifffile imagecodecs SimpleITK nibabel rich platformdirs"
 
 
 def readme_text(manifest: Mapping[str, Any]) -> str:

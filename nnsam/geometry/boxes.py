@@ -111,3 +111,18 @@ def _corners(boxes: ArrayLike) -> tuple[NDArray, NDArray]:
     array = np.asarray(boxes)
     half = array.shape[-1] // 2
     return array[..., :half], array[..., half:]
+
+
+def permute(boxes: ArrayLike, order: Sequence[int]) -> NDArray:
+    """Boxes in an array whose axes were transposed: axis i of the result is axis order[i] of the array.
+
+    Args:
+        boxes: (..., 2 D), half-open in array order.
+        order: of the D axes, as for `numpy.transpose`.
+
+    Example:
+        >>> permute([1, 2, 3, 11, 12, 13], (2, 0, 1)).tolist()
+        [3, 1, 2, 13, 11, 12]
+    """
+    axes = list(order)
+    return np.asarray(boxes)[..., [*axes, *(axis + len(axes) for axis in axes)]]

@@ -91,10 +91,15 @@ def _batches(patches: Iterable[Patches], size: int) -> Iterator[Patches]:
     for patch in patches:
         waiting.append(patch)
         if len(waiting) == size:
-            yield np.stack(waiting)
+            yield _stacked(waiting)
             waiting = []
     if waiting:
-        yield np.stack(waiting)
+        yield _stacked(waiting)
+
+
+def _stacked(patches: list[Patches]) -> Patches:
+    """One batch in C order, which networks read; numpy keeps the order of patches whose axes were transposed."""
+    return np.ascontiguousarray(np.stack(patches))
 
 
 def checked(patches: NDArray) -> Patches:

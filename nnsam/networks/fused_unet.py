@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from nnsam.errors import InputError
 from nnsam.networks.mobile_sam import EMBEDDING_CHANNELS, MobileSAMEncoder
 from nnsam.networks.sam_branch import SAMBranch, resize_tensor
+from nnsam.nnunet.allowed import check_architecture
 
 
 class BottleneckFusion(nn.Module):
@@ -251,7 +252,12 @@ def architecture_of(plans: Mapping[str, Any], configuration: str) -> Mapping[str
 
 
 def build_unet(architecture: Mapping[str, Any], input_channels: int, num_classes: int, deep_supervision: bool):
-    """Builds and initialises nnU-Net's own network, by nnU-Net's own function."""
+    """Builds and initialises nnU-Net's own network, by nnU-Net's own function.
+
+    Raises:
+        InputError: the plans name classes that are not nnU-Net's own.
+    """
+    check_architecture(architecture, "the plans")
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
     return get_network_from_plans(

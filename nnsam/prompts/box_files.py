@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError
+from nnsam.io.dicom.segmentation import on_grid
 from nnsam.io.finding import InputFile, find_labels, some
 from nnsam.io.image import Image
 from nnsam.io.reading import read_labels
@@ -68,7 +69,7 @@ def _own_boxes(file: InputFile, image: Image) -> BoxPrompts:
 def _prompts(boxes: Any, labels: Any, image: Image, source: str) -> BoxPrompts:
     if not isinstance(boxes, list) and np.ndim(boxes) == 0:
         raise InputError(f"{source}: expected a list of boxes; found {boxes!r}.")
-    checked = check_boxes(boxes, image.shape, source)
+    checked = _checked(boxes, image, source)
     if labels is None:
         labels = list(range(1, len(checked) + 1))
     if not isinstance(labels, list) or len(labels) != len(checked):
@@ -76,6 +77,15 @@ def _prompts(boxes: Any, labels: Any, image: Image, source: str) -> BoxPrompts:
     if not all(type(label) is int and 1 <= label <= MAX_LABEL for label in labels):
         raise InputError(f"{source}: labels must be whole numbers from 1 to {MAX_LABEL}; found {labels!r}.")
     return BoxPrompts(checked, tuple(labels))
+
+
+def _checked(boxes: Any, image: Image, source: str) -> NDArray[np.int64]:
+    """Boxes of the picture; those of a volume of one slice may count its third axis."""
+    if image.dimensions == len(image.file_shape) or np.shape(boxes)[-1:] != (6,):
+        return check_boxes(boxes, image.shape, source)
+    inside = check_boxes(boxes, image.file_shape, source)
+    axis = image.file_shape.index(1)
+    return np.delete(inside, [axis, axis + 3], axis=1)
 
 
 def _json_source(path: Path) -> BoxSource:
@@ -103,7 +113,7 @@ def _json_source(path: Path) -> BoxSource:
 def _names(file: InputFile) -> list[str]:
     """Under which names a file may be listed: file name, name without ending, case name."""
     name = file.path.absolute().name
-    return [name, name[: len(name) - len(file.ending)], file.case]
+    return [name, file.stem, file.case]
 
 
 def _label_source(path: Path) -> BoxSource:
@@ -115,7 +125,7 @@ def _label_source(path: Path) -> BoxSource:
         found = path if path.is_file() else next((files[name] for name in _names(file) if name in files), None)
         if found is None:
             raise InputError(f"{path} has no label image for {file.path.name}; it has those of {some(files)}.")
-        labels = read_labels(found)
+        labels = on_grid(read_labels(found), image)
         _check_geometry(found, labels, file, image)
         return boxes_of_labels(labels.pixels, str(found))
 

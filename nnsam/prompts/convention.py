@@ -5,12 +5,13 @@ Users, JSON files, the command line and the challenge's npz files give [x_min, y
 [x, y, x, y]. Inside, boxes are half-open and in array order, see :mod:`nnsam.geometry.boxes`.
 """
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnsam.errors import InputError
+from nnsam.errors import InputError, NnsamWarning
 
 
 def from_challenge(boxes: ArrayLike) -> NDArray:
@@ -39,7 +40,8 @@ def check_boxes(boxes: ArrayLike, shape: Sequence[int], source: str = "boxes") -
     """Checks boxes in the users' convention against an image and returns them as this package's, (N, 2 D).
 
     A box that reaches beyond the image is refused rather than cut: it is nearly always one of another image, or has
-    its coordinates in another order.
+    its coordinates in another order. The one exception are boxes that end at the width, height or depth itself: the
+    scripts of MedSAM and LiteMedSAM clip boxes to these, so that they are taken to end with the last pixel.
 
     Args:
         boxes: N boxes, or one, as [x_min, y_min, x_max, y_max] (z after y for volumes), last pixel included.
@@ -48,6 +50,9 @@ def check_boxes(boxes: ArrayLike, shape: Sequence[int], source: str = "boxes") -
 
     Raises:
         InputError: no box; not numbers, NaN, not whole; wrong number of values; inverted; outside the image.
+
+    Warns:
+        NnsamWarning: boxes end at the width, height or depth.
     """
     dimensions = len(shape)
     expected = f"[{_AXES[dimensions]}]"
@@ -70,7 +75,22 @@ def check_boxes(boxes: ArrayLike, shape: Sequence[int], source: str = "boxes") -
         )
     for index, box in enumerate(array):
         _check_box(box, shape, f"{source}: box {index + 1}" if len(array) > 1 else source)
-    return from_challenge(array.astype(np.int64))
+    inside = from_challenge(array.astype(np.int64))
+    return _without_habit_of_medsam(inside, shape, source)
+
+
+def _without_habit_of_medsam(boxes: NDArray[np.int64], shape: Sequence[int], source: str) -> NDArray[np.int64]:
+    """Cuts the one pixel by which half-open coordinates that are taken for inclusive ones are too large."""
+    beyond = (boxes[:, len(shape) :] > shape).any(axis=1)
+    if not beyond.any():
+        return boxes
+    warnings.warn(
+        f"{source}: {int(beyond.sum())} of {len(boxes)} boxes end one pixel beyond the image and are taken to end with "
+        "its last pixel; coordinates name the last pixel inside the box.",
+        NnsamWarning,
+        stacklevel=3,
+    )
+    return np.minimum(boxes, [*shape, *shape])
 
 
 def _dimension_hint(values: int, dimensions: int) -> str:
@@ -94,7 +114,7 @@ def _check_box(box: NDArray[np.float64], shape: Sequence[int], source: str) -> N
         low, high, size = numbers[axis], numbers[axis + half], limits[axis]
         if low > high:
             raise InputError(f"{source} is {shown}, with {name}_min > {name}_max; expected {_AXES[half]} in this order")
-        if low < 0 or high >= size:
+        if low < 0 or low >= size or high > size:
             raise InputError(
                 f"{source} is {shown}, which reaches beyond the image: its {name} runs from 0 to {size - 1}"
             )

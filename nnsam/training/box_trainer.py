@@ -129,7 +129,7 @@ def _objects(cases, name: str, labels: "BoxLabels", most: int) -> Iterator[tuple
 def _score(predictor: BoxPredictor, image: NDArray, mask: NDArray[np.bool_]) -> float:
     """DSC of one object prompted by its tight box."""
     box = box_of_mask(mask)
-    prediction = predictor.set_image(image).predict_inside(box[None])
+    prediction = predictor.set_image(image, is_normalized=True).predict_inside(box[None])
     predicted = prediction.full_mask(0)
     inside = slices(box)
     overlap = np.count_nonzero(predicted[inside] & mask[inside])

@@ -13,7 +13,8 @@ import numpy as np
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from numpy.typing import NDArray
 
-from nnsam.geometry.boxes import box_of_mask
+from nnsam.geometry.boxes import box_of_mask, shift
+from nnsam.inference.box.image import Normalization, Plane
 from nnsam.prompts.sampling import class_mask, random_component
 from nnsam.prompts.zoom import zoom_scale
 
@@ -33,29 +34,38 @@ def resample_view(
         view_size: (h, w) of the result.
 
     Returns:
-        The image (C, h, w), bilinear, averaged over blocks first where it shrinks by 2 or more; 0, the mean of
+        The image (C, h, w), resampled as inference does, see :class:`nnsam.inference.box.image.Plane`; 0, the mean of
         normalised images, outside of the slice. The segmentation (h, w), nearest neighbour; -1 outside.
     """
     height, width = segmentation.shape
     rows, columns = (_positions(region[axis], region[axis + 2], view_size[axis]) for axis in (0, 1))
     mask = np.full(tuple(view_size), OUTSIDE, dtype=np.int16)
-    view = np.zeros((image.shape[0], *view_size), dtype=np.float32)
     inside_rows, inside_columns = _inside(rows, height), _inside(columns, width)
     if inside_rows.stop <= inside_rows.start or inside_columns.stop <= inside_columns.start:
-        return view, mask
+        return np.zeros((image.shape[0], *view_size), dtype=np.float32), mask
     rows, columns = rows[inside_rows], columns[inside_columns]
     mask[inside_rows, inside_columns] = segmentation[np.ix_(_nearest(rows, height), _nearest(columns, width))]
-    top, bottom = max(0, int(rows[0]) - 4), min(height, int(rows[-1]) + 6)
-    left, right = max(0, int(columns[0]) - 4), min(width, int(columns[-1]) + 6)
-    part = np.asarray(image[:, index, top:bottom, left:right], dtype=np.float32)
-    for axis, (positions, start, low, high) in enumerate(
-        ((rows, top, region[0], region[2]), (columns, left, region[1], region[3])), start=1
-    ):
-        factor = max(1, int((high - low) / view_size[axis - 1] + 1e-6))
-        part = _shrink(part, axis, factor)
-        part = _interpolate(part, axis, (positions - start) / factor)
-    view[:, inside_rows, inside_columns] = part
-    return view, mask
+    spans = [_read_span(region[axis], region[axis + 2], view_size[axis], (height, width)[axis]) for axis in (0, 1)]
+    part = np.moveaxis(np.asarray(image[:, index, spans[0], spans[1]], dtype=np.float32), 0, -1)
+    plane = Plane(part, Normalization.none(part.shape[:2], part.shape[-1]), part.shape[-1])
+    return plane.patch(shift(region, [-spans[0].start, -spans[1].start]), view_size), mask
+
+
+def _read_span(low: float, high: float, size: int, limit: int) -> slice:
+    """What a view needs of an axis, so that only this is decompressed.
+
+    The pyramid of :class:`Plane` halves the slice from its first pixel on, so that the part begins at a whole number of
+    its blocks; pixels beyond the view's own weigh in where it shrinks.
+    """
+    step = (high - low) / size
+    halvings = max(0, int(np.floor(np.log2(step) + 1e-9)))
+    margin, grid = int(np.ceil(step)) + 2 * 2**halvings, max(_GRID, 2**halvings)
+    start = min(max(0, int(np.floor(low)) - margin), limit - 1) // grid * grid
+    return slice(start, min(limit, max(start + 1, int(np.ceil(high)) + margin)))
+
+
+# Parts begin at multiples of this, a power of 2, so that neighbouring views read the same parts.
+_GRID = 64
 
 
 def _positions(low: float, high: float, size: int) -> NDArray[np.float64]:
@@ -69,32 +79,6 @@ def _inside(positions: NDArray[np.float64], size: int) -> slice:
 
 def _nearest(positions: NDArray[np.float64], size: int) -> NDArray[np.int64]:
     return np.clip(np.floor(positions), 0, size - 1).astype(np.int64)
-
-
-def _shrink(part: NDArray[np.float32], axis: int, factor: int) -> NDArray[np.float32]:
-    if factor == 1:
-        return part
-    missing = -part.shape[axis] % factor
-    if missing:
-        padding = [(0, 0)] * part.ndim
-        padding[axis] = (0, missing)
-        part = np.pad(part, padding, mode="edge")
-    shape = list(part.shape)
-    shape[axis : axis + 1] = [shape[axis] // factor, factor]
-    return part.reshape(shape).mean(axis=axis + 1, dtype=np.float32)
-
-
-def _interpolate(part: NDArray[np.float32], axis: int, positions: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Linear interpolation at positions in pixel edges (a pixel's centre is at index + 0.5); constant at the ends."""
-    last = part.shape[axis] - 1
-    centred = np.clip(positions - 0.5, 0, last)
-    lower = np.floor(centred).astype(np.int64)
-    share = (centred - lower).astype(np.float32)
-    shape = [1] * part.ndim
-    shape[axis] = -1
-    share = share.reshape(shape)
-    first = part.take(lower, axis=axis)
-    return first + share * (part.take(np.minimum(lower + 1, last), axis=axis) - first)
 
 
 # Values of the segmentation that the loader passes on; -1, outside of the image, is nnU-Net's own.

@@ -8,7 +8,7 @@ from nnsam.bench.box.accuracy import evaluate_sets, inscribed_ellipse, score_in_
 from nnsam.bench.box.cases import find_box_sets, read_box_case, synthetic_case
 from nnsam.errors import InputError
 from nnsam.geometry.boxes import slices
-from nnsam.inference import BoxPredictor
+from nnsam.inference import BoxModelSpec, BoxPredictor, Prediction
 from nnsam.metrics import dice, surface_dice
 from nnsam.prompts.convention import to_challenge
 
@@ -211,3 +211,33 @@ def test_the_synthetic_box_is_the_middle_of_the_picture():
     assert case.boxes.tolist() == [[20, 40, 80, 160]]
     assert case.objects.sum() == pytest.approx(np.pi / 4 * 60 * 120, rel=0.01)
     assert case.image.dtype == np.uint8
+
+
+def test_what_is_left_of_objects_in_label_maps_is_scored_too(tmp_path):
+    """A small object within a large one: each alone is perfect, and one of them loses in a label map."""
+    objects = np.zeros((40, 40), np.uint8)
+    objects[5:35, 5:35], objects[15:25, 15:25] = 1, 2
+    (tmp_path / "nested" / "test").mkdir(parents=True)
+    boxes = np.array([[5, 5, 34, 34], [15, 15, 24, 24]])
+    np.savez(tmp_path / "nested" / "test" / "a.npz", imgs=objects, gts=objects, inst=objects, boxes=boxes)
+
+    class Whole:
+        """Fills each box, the larger one more surely."""
+
+        spec = BoxModelSpec((32, 48), 1)
+
+        def set_image(self, image, spacing=None):
+            self.shape = image.shape
+            return self
+
+        def predict_inside(self, boxes, mode):
+            levels = zip(boxes, (0.9, 0.6), strict=True)
+            fills = [np.full(tuple(box[2:] - box[:2]), level, np.float32) for box, level in levels]
+            return Prediction(self.shape, boxes, fills, 1)
+
+    modes = ("zoom", "zoom:smaller", "zoom:score")
+    scores = evaluate_sets(Whole(), tmp_path, modes, baselines=())["sets"]["nested"]["modes"]
+    filled = 2 * 800 / (800 + 900)
+    assert scores["zoom"]["DSC"] == pytest.approx((filled + 1) / 2)
+    assert scores["zoom:smaller"]["DSC"] == pytest.approx(1)
+    assert scores["zoom:score"]["DSC"] == pytest.approx((filled + 0) / 2)

@@ -2,17 +2,19 @@
 
 import json
 import locale
+from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import tifffile
+from helpers.dicom_files import write_slices
 from helpers.fake_predictor import FakePredictor
 from PIL import Image
 
 from nnsam.cli.main import main
 from nnsam.inference.folders import segment as segment_files
-from nnsam.io.overlay import COLORS, LINE_COLORS
+from nnsam.io.overlay import COLORS, FILL
 from nnsam.io.reading import read_labels
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
@@ -173,6 +175,10 @@ def test_json_holds_what_the_files_hold(predictor, tmp_path, capsys):
             "labels": [9, 4],
             "scores": [1.0, 0.5],
             "areas": [6, 15],
+            "areas_mm2": None,
+            "volumes_ml": None,
+            "notices": [],
+            "outputs": [],
         }
         assert (content["mode"], content["failures"]) == ("zoom", [])
     found = read_labels(tmp_path / "o.png").pixels
@@ -184,10 +190,11 @@ def test_overlay_shows_mask_and_box(predictor, tmp_path):
     options = ("--box", "20,10,59,49", "-o", tmp_path / "o.png", "--overlay", "--probabilities")
     assert segment("-i", tmp_path / "a.png", *options) == 0
     picture = np.asarray(Image.open(tmp_path / "o_overlay.png")).astype(int)
-    assert picture.shape == (360, 480, 3)
-    filled = np.round(0.6 * 90 + 0.4 * np.array(COLORS[0]))
+    assert picture.shape[1:] == (480, 3)
+    assert picture.shape[0] > 360  # the legend
+    filled = np.round(90 + FILL * (np.array(COLORS[0]) - 90))
     np.testing.assert_allclose(picture[150, 200], filled, atol=1)
-    assert tuple(picture[59, 200].tolist()) in LINE_COLORS
+    assert tuple(picture[58, 200].tolist()) == COLORS[0]
     assert picture[5, 5].tolist() == [90, 90, 90]
     with np.load(tmp_path / "o_probabilities.npz") as archive:
         assert archive["boxes"].tolist() == [[10, 20, 50, 60]]
@@ -268,7 +275,7 @@ def bad_setup(tmp_path, kind):
     return {
         "absent": ("-i", tmp_path / "x.png", *BOXES, *output),
         "no boxes": ("-i", tmp_path / "a.png", *output),
-        "outside": ("-i", tmp_path / "a.png", "--box", "0,0,8,5", *output),
+        "outside": ("-i", tmp_path / "a.png", "--box", "0,0,9,5", *output),
         "inverted": ("-i", tmp_path / "a.png", "--box", "5,0,2,5", *output),
         "nan": ("-i", tmp_path / "a.png", "--box", "nan,0,2,5", *output),
         "volume box": ("-i", tmp_path / "a.png", "--box", "0,0,0,1,1,1", *output),
@@ -336,10 +343,10 @@ def test_two_inputs_of_one_output_are_named(predictor, folder, tmp_path, capsys)
 def test_interruption_keeps_what_is_complete_and_the_old_file(predictor, folder, tmp_path, monkeypatch, capsys):
     real = segment_files.write_labels
 
-    def interrupted(path, labels):
+    def interrupted(path, labels, **options):
         if path.name == "c.png":
             monkeypatch.setattr("PIL.Image.Image.save", stop)
-        real(path, labels)
+        real(path, labels, **options)
 
     def stop(picture, draft):
         draft.write_bytes(b"half")
@@ -433,3 +440,143 @@ def test_help_has_examples_and_states_the_convention(capsys):
     output = capsys.readouterr().out
     assert "nnsam segment MODEL -i" in output
     assert "last pixel belongs" in output
+
+
+# ---- sizes, overlaps, palettes
+
+
+@pytest.mark.parametrize("size", [(8, 6, 4), (8, 6), (8, 6, 1), (1, 6, 8)])
+def test_sizes_are_those_of_simpleitk_where_the_pixel_size_is_known(predictor, tmp_path, capsys, size):
+    spacing = (0.5, 0.75, 4.0)[: len(size)]
+    save_volume(tmp_path / "v.nii.gz", np.zeros(size[::-1], np.int16), spacing, (0.0,) * len(size))
+    box = [0, 0, 0, 3, 2, 1] if min(size) > 1 and len(size) == 3 else [0, 0, 3, 2]
+    options = ("--box", ",".join(map(str, box)), "-o", tmp_path / "o.nii.gz", "--json", tmp_path / "r.json")
+    assert segment("-i", tmp_path / "v.nii.gz", *options) == 0
+    case = json.loads((tmp_path / "r.json").read_text())["cases"][0]
+    shape = sitk.LabelShapeStatisticsImageFilter()
+    shape.Execute(sitk.ReadImage(str(tmp_path / "o.nii.gz")))
+    physical = shape.GetPhysicalSize(1)
+    out = capsys.readouterr().out
+    if len(box) == 6:
+        assert case["volumes_ml"] == pytest.approx([physical / 1000])
+        assert case["areas_mm2"] is None
+        assert f"volume {physical / 1000:.4g} ml" in out
+    else:
+        thickness = {(8, 6, 1): 4.0, (1, 6, 8): 0.5}.get(size, 1.0)
+        assert case["areas_mm2"] == pytest.approx([physical / thickness])
+        assert case["volumes_ml"] is None
+        assert f"area {physical / thickness:.4g} mm2" in out
+
+
+@pytest.mark.parametrize(("name", "key"), [("a.png", None), ("a.tif", None), ("a.npz", "masks")])
+def test_separate_objects_keep_their_whole_masks(predictor, tmp_path, capsys, name, key):
+    boxes = ("--box", "1,1,6,4", "--box", "2,2,3,3")
+    expected = [boxed((6, 8), np.s_[1:5, 1:7]), boxed((6, 8), np.s_[2:4, 2:4])]
+    if key is None:
+        Image.fromarray(GREY).save(tmp_path / name)
+    else:
+        np.savez(tmp_path / name, imgs=GREY)
+    output = tmp_path / f"o{(tmp_path / name).suffix}"
+    assert segment("-i", tmp_path / name, *boxes, "-o", output, "--separate", "--overlay") == 0
+    out = capsys.readouterr().out
+    assert (
+        f"-> {tmp_path / 'o_1'}{output.suffix} ... o_2{output.suffix}: 2" if key is None else f"-> {output}: 2"
+    ) in out
+    if key is None:
+        assert not output.exists()
+        for number, mask in enumerate(expected, 1):
+            found = read_labels(output.with_name(f"o_{number}{output.suffix}")).pixels
+            np.testing.assert_array_equal(found, mask * number)
+        return
+    with np.load(output) as archive:
+        np.testing.assert_array_equal(archive["masks"], expected)
+        assert archive["labels"].tolist() == [1, 2]
+
+
+def test_separate_objects_overwrite_no_input(predictor, tmp_path, capsys):
+    for name in ("a.png", "a_1.png"):
+        Image.fromarray(GREY).save(tmp_path / name)
+    before = (tmp_path / "a_1.png").read_bytes()
+    assert segment("-i", tmp_path / "a_1.png", "--box", "1,1,6,4", "-o", tmp_path / "a.png", "--separate") == 1
+    assert "a_1.png is an input and would be overwritten" in capsys.readouterr().err
+    assert (tmp_path / "a_1.png").read_bytes() == before
+
+
+def test_palettes_are_seen_and_hold_the_same_labels(predictor, tmp_path, capsys):
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    assert segment("-i", tmp_path / "a.png", *BOXES, "-o", tmp_path / "o.png", "--palette") == 0
+    picture = Image.open(tmp_path / "o.png")
+    assert picture.mode == "P"
+    np.testing.assert_array_equal(np.asarray(picture), EXPECTED)
+    np.testing.assert_array_equal(read_labels(tmp_path / "o.png").pixels, EXPECTED)
+    seen = np.asarray(picture.convert("RGB"))
+    assert [tuple(seen[value == EXPECTED][0].tolist()) for value in (0, 1, 2)] == [(0, 0, 0), *COLORS[:2]]
+    assert segment("-i", tmp_path / "a.png", *BOXES, "-o", tmp_path / "o.tif", "--palette") == 1
+    assert "o.tif cannot have a palette, which only PNGs have" in capsys.readouterr().err
+    (tmp_path / "b.json").write_text(json.dumps({"boxes": [[1, 1, 2, 2]], "labels": [300]}))
+    assert segment("-i", tmp_path / "a.png", "--boxes", tmp_path / "b.json", "-o", tmp_path / "p.png", "--palette") == 1
+    assert "labels up to 255" in capsys.readouterr().err
+    assert not (tmp_path / "p.png").exists()
+
+
+def test_dicom_seg_of_a_series_and_of_a_folder(predictor, tmp_path, capsys):
+    pydicom = pytest.importorskip("pydicom")
+    for number, name in enumerate(("one", "two"), 1):
+        write_slices(tmp_path / "scans" / name, VOLUME, series=f"1.2.3.{number}", spacing=(0.75, 0.5))
+    nested = ("--box", "1,1,0,6,4,3", "--box", "2,2,1,3,3,2")
+    assert segment("-i", tmp_path / "scans" / "one", *nested, "-o", tmp_path / "m.dcm", "--separate") == 0
+    seg = pydicom.dcmread(tmp_path / "m.dcm")
+    assert [one.SegmentLabel for one in seg.SegmentSequence] == ["object 1, label 1", "object 2, label 2"]
+    assert {one.SegmentAlgorithmType for one in seg.SegmentSequence} == {"SEMIAUTOMATIC"}
+    assert int(seg.pixel_array.sum()) == 4 * 4 * 6 + 2 * 2 * 2
+    assert segment("-i", tmp_path / "scans", *nested, "-o", tmp_path / "out", "--dicom-seg") == 0
+    assert names(tmp_path / "out") == ["one.dcm", "two.dcm"]
+    found = read_labels(tmp_path / "out" / "one.dcm").pixels
+    np.testing.assert_array_equal(found, boxed((4, 6, 8), np.s_[0:4, 1:5, 1:7], np.s_[1:3, 2:4, 2:4]))
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    capsys.readouterr()
+    assert segment("-i", tmp_path / "a.png", *BOXES, "-o", tmp_path / "out", "--dicom-seg") == 1
+    assert "a.png is not DICOM" in capsys.readouterr().err
+    source = sorted((tmp_path / "scans" / "one").iterdir())[0]
+    before = source.read_bytes()
+    assert segment("-i", tmp_path / "scans" / "one", *nested, "-o", source) == 1
+    assert "would be overwritten" in capsys.readouterr().err
+    assert source.read_bytes() == before
+
+
+def test_failures_of_boxes_name_their_image(predictor, folder, tmp_path, capsys):
+    assert segment("-i", folder, "--box", "0,0,99,99", "-o", tmp_path / "out") == 1
+    lines = capsys.readouterr().err.splitlines()[1:]
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.endswith(".txt"))
+    assert len(lines) == len(files) > 1
+    for line, file in zip(lines, files, strict=True):
+        assert line.strip().startswith(f"{file}: ")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("12 GB"), ZeroDivisionError("division by zero"), ValueError("of one case")]
+)
+def test_whatever_one_case_raises_is_its_failure_and_the_others_are_done(
+    predictor, folder, tmp_path, monkeypatch, capsys, error
+):
+    real = predictor.set_image
+
+    def fails_once(image, *args, **options):
+        if not predictor.images:
+            predictor.images.append(None)
+            raise error
+        return real(image, *args, **options)
+
+    monkeypatch.setattr(predictor, "set_image", fails_once)
+    assert segment("-i", folder, "--box", "0,0,3,3", "-o", tmp_path / "out") == 1
+    captured = capsys.readouterr()
+    assert "a.png" in captured.err
+    assert str(error) in captured.err
+    assert "Traceback" not in captured.err
+    assert len(names(tmp_path / "out")) >= 2
+
+
+def test_json_to_a_device_leaves_the_device(predictor, tmp_path):
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    assert segment("-i", tmp_path / "a.png", *BOXES, "-o", tmp_path / "o.png", "--json", "/dev/null") == 0
+    assert Path("/dev/null").is_char_device()

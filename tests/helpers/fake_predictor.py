@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnsam.geometry.boxes import slices
+from nnsam.inference.box.prediction import ObjectMask
 from nnsam.prompts.convention import to_challenge
 
 
@@ -19,7 +20,14 @@ class FakePrediction:
     def xyxy(self):
         return to_challenge(self.boxes)
 
-    def label_map(self):
+    @property
+    def masks(self):
+        return [
+            ObjectMask(box, np.ones(found.shape, bool))
+            for box, found in zip(self.boxes, self.probabilities, strict=True)
+        ]
+
+    def label_map(self, overlap="smaller"):
         """Later boxes lie over earlier ones."""
         labels = np.zeros(self.shape, np.uint16)
         for value, box in enumerate(self.boxes, 1):

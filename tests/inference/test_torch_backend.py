@@ -141,7 +141,23 @@ def test_the_spec_is_read_from_plans():
     assert BoxModelSpec.from_plans(plans, dataset).spacing == (0.7, 0.8)
     assert not BoxModelSpec.from_plans(plans, dataset).per_slice_normalization
     flat["spacing"] = [1.0, 1.0]
-    assert BoxModelSpec.from_plans(plans, dataset).spacing is None
+    for ending, spacing in ((".nii.gz", (1.0, 1.0)), (".mha", (1.0, 1.0)), (".png", None), (".tif", None)):
+        assert BoxModelSpec.from_plans(plans, {**dataset, "file_ending": ending}).spacing == spacing
+    flat["spacing"] = [0.5, 0.5]  # of a TIFF with a file that states it
+    assert BoxModelSpec.from_plans(plans, {**dataset, "file_ending": ".tif"}).spacing == (0.5, 0.5)
+    assert BoxModelSpec.from_plans(plans, dataset).transpose == (0, 1, 2)
+    plans["transpose_forward"] = [2, 0, 1]
+    spec = BoxModelSpec.from_plans(plans, dataset)
+    assert spec.transpose == (2, 0, 1)
+    assert BoxModelSpec.from_manifest(spec.to_manifest()) == spec
+    earlier = spec.to_manifest()  # bundles of earlier versions
+    del earlier["box"]["transpose"]
+    assert BoxModelSpec.from_manifest(earlier).transpose == (0, 1, 2)
+    earlier["preprocessing"] = {"transpose_forward": [2, 0, 1]}
+    assert BoxModelSpec.from_manifest(earlier).transpose == (2, 0, 1)
+    plans["transpose_forward"] = [0, 0, 1]
+    with pytest.raises(InputError, match="order of axes"):
+        BoxModelSpec.from_plans(plans, dataset)
     with pytest.raises(InputError, match="2 image channels"):
         BoxModelSpec.from_plans(plans, {"channel_names": {"0": "a", "1": "b"}})
     del flat["patch_size"]

@@ -16,7 +16,7 @@ VOLUME = make_image("v.nii.gz", np.zeros((4, 6, 8), np.uint8), 3)
 
 
 def picture_file(folder, name="a.png"):
-    return InputFile(folder / name, "picture", ".png")
+    return InputFile(folder / name, "picture", ".png", name.removesuffix(".png").removesuffix("_0000"))
 
 
 @pytest.fixture
@@ -39,8 +39,8 @@ def test_boxes_of_the_command_line_are_for_every_case(tmp_path):
         prompts = source(picture_file(tmp_path, name), PICTURE)
         assert to_challenge(prompts.boxes).tolist() == [[0, 1, 7, 5], [2, 2, 2, 2]]
         assert prompts.labels == (1, 2)
-    with pytest.raises(InputError, match=r"--box is \[0, 1, 8, 5\], which reaches beyond the image"):
-        open_box_source([[0, 1, 8, 5]])(picture_file(tmp_path), PICTURE)
+    with pytest.raises(InputError, match=r"--box is \[0, 1, 9, 5\], which reaches beyond the image"):
+        open_box_source([[0, 1, 9, 5]])(picture_file(tmp_path), PICTURE)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +116,19 @@ def test_a_volume_needs_boxes_with_z(write):
     assert to_challenge(find(write([[0, 1, 2, 7, 5, 3]]), VOLUME).boxes).tolist() == [[0, 1, 2, 7, 5, 3]]
 
 
+@pytest.mark.parametrize("axis", range(3))
+def test_boxes_of_a_single_slice_may_count_its_axis(write, axis):
+    image = make_image("v.nii.gz", np.arange(48, dtype=np.uint8).reshape(np.insert((6, 8), axis, 1)), 3)
+    box = [0, 1, 7, 5]
+    with_axis = [*np.insert(box[:2], 2 - axis, 0).tolist(), *np.insert(box[2:], 2 - axis, 0).tolist()]
+    assert image.shape == (6, 8)
+    for given in (box, with_axis):
+        assert find(write([given]), image).boxes.tolist() == [[1, 0, 6, 8]]
+    with_axis[5 - axis] = 2
+    with pytest.raises(InputError, match="reaches beyond"):
+        find(write([with_axis]), image)
+
+
 def labels_2d(shape=(6, 8)):
     labels = np.zeros(shape, np.uint8)
     labels[1:3, 2:6] = 7
@@ -154,7 +167,7 @@ def test_boxes_of_a_volume_have_z_last_per_corner():
     [
         (labels_2d((6, 9)), r"shape \(6, 9\), but .* has \(6, 8\)"),
         (np.zeros((6, 8), np.uint8), "only background"),
-        (np.zeros((6, 8, 3), np.uint8), "colour picture"),
+        (np.arange(144, dtype=np.uint8).reshape(6, 8, 3), "colour picture"),
     ],
 )
 def test_label_images_that_do_not_fit_are_named(tmp_path, labels, words):

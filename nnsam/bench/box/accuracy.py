@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from nnsam.bench.box.cases import BoxCase, find_box_sets, read_box_case
 from nnsam.errors import InputError, SetupError
 from nnsam.geometry.boxes import clip, expand, sides, slices
+from nnsam.inference.box.prediction import OVERLAPS
 from nnsam.io.image import to_eight_bit, to_rgb
 from nnsam.metrics import dice
 from nnsam.metrics.surface import surface_dice
@@ -120,7 +121,9 @@ GRABCUT_ITERATIONS = 5
 
 TOLERANCE = 2.0
 BASELINES = ("ellipse", "grabcut")
-NETWORK_MODES = ("zoom", "faithful")
+# How a network is asked; `zoom:smaller` scores the objects as they are in the label map of that rule, not each alone.
+PLAIN_MODES = ("zoom", "faithful")
+NETWORK_MODES = (*PLAIN_MODES, *(f"{mode}:{rule}" for mode in PLAIN_MODES for rule in OVERLAPS))
 # Where no network says how large its patch is: that of Stock et al.
 DEFAULT_PATCH = (224, 288)
 
@@ -142,7 +145,8 @@ def evaluate_sets(
         predictor: an `nnsam.inference.BoxPredictor`; None scores the baselines only.
         data_folder: holds <set>/test/*.npz in the challenge's layout. Sets named *_PREDICTED, whose masks are a
             model's, and sets without masks are left out.
-        modes: of the predictor, "zoom" and "faithful".
+        modes: of the predictor, "zoom" and "faithful", each object's mask alone; with ":smaller" or ":score" behind
+            it, what is left of it in the label map by that rule, see `Prediction.label_map`.
         sets: names of the sets wanted; None: all.
         max_cases: images per set at most, evenly spread over the sorted files; None: all.
         progress: wraps the list of files, for a progress bar.
@@ -256,7 +260,12 @@ def score_in_box(prediction: Mask, reference: Mask, spacing: Sequence[float] | N
 def _segment(case: BoxCase, method: str, predictor: Any) -> tuple[list[Mask], float]:
     """The mask of every object within its box, and the network passes used."""
     if method in NETWORK_MODES:
-        prediction = predictor.set_image(case.image, spacing=case.spacing).predict_inside(case.boxes, mode=method)
+        mode, _, rule = method.partition(":")
+        prediction = predictor.set_image(case.image, spacing=case.spacing).predict_inside(case.boxes, mode=mode)
+        if rule:
+            labels = prediction.label_map(rule)
+            masks = [labels[slices(box)] == number for number, box in enumerate(case.boxes, 1)]
+            return masks, float(prediction.passes)
         masks = [_within_box(found, box) for found, box in zip(prediction.masks, case.boxes, strict=True)]
         return masks, float(prediction.passes)
     if method == "ellipse":

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnsam.bench.box.accuracy import NETWORK_MODES, check_methods, evaluate_sets, spread
+from nnsam.bench.box.accuracy import PLAIN_MODES, check_methods, evaluate_sets, spread
 from nnsam.bench.box.cases import BoxCase, find_box_sets, read_box_case, synthetic_case
 from nnsam.bench.box.load import measure_load
 from nnsam.bench.models import CountingBackend, load_predictor
 from nnsam.inference import BoxPredictor, faithful_passes
+from nnsam.inference.box.prediction import OVERLAPS
 from nnsam.io.image import to_rgb
 from nnsam.support.machine import describe_machine
 
@@ -32,6 +33,7 @@ def bench_box(
     baselines: Sequence[str] = ("ellipse",),
     sets: Sequence[str] | None = None,
     max_cases: int | None = None,
+    overlap: bool = False,
     progress: Callable[[list[Path]], Iterable[Path]] = iter,
 ) -> dict[str, Any]:
     """Measures one model.
@@ -45,6 +47,7 @@ def bench_box(
         baselines: see `evaluate_sets`.
         sets: see `evaluate_sets`.
         max_cases: see `evaluate_sets`.
+        overlap: score what is left of objects in label maps, too, by either rule for overlaps.
         progress: wraps the test images.
 
     Returns:
@@ -56,8 +59,9 @@ def bench_box(
         InputError: no such model, no test sets.
         SetupError: GrabCut without OpenCV.
     """
+    modes = (*PLAIN_MODES, *(f"zoom:{rule}" for rule in OVERLAPS if overlap))
     if data is not None:  # before minutes of measuring
-        check_methods(NETWORK_MODES, baselines)
+        check_methods(modes, baselines)
         find_box_sets(data, sets)
     predictor = load_predictor(model, device)
     load = measure_load(model, *(QUICK_BOXES if quick else BOXES), device=device)
@@ -67,7 +71,7 @@ def bench_box(
     passes = statistics.mean(row["zoom_passes"] for row in rows)
     if data is not None:
         trained = None if model is None else predictor
-        accuracy = evaluate_sets(trained, data, NETWORK_MODES, sets, max_cases, progress, baselines)
+        accuracy = evaluate_sets(trained, data, modes, sets, max_cases, progress, baselines)
         passes = accuracy["passes_per_box"]["zoom"] if trained else count_passes(predictor, data, sets, max_cases)
     return {
         "zoom_time_spread": (max(times) - min(times)) / min(times),

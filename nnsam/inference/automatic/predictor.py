@@ -28,8 +28,8 @@ def as_channels(image: NDArray, channels: int, dimensions: int) -> tuple[NDArray
     """Brings an image into the layout that images have after reading.
 
     Args:
-        image: (H, W), a picture of one channel; (D, H, W), a volume of one channel; (C, H, W), or (H, W, 3) in
-            colour, a picture of several channels; (C, D, H, W), a volume.
+        image: (H, W) or (H, W, 1), a picture of one channel; (D, H, W), a volume of one channel; (C, H, W), or
+            (H, W, 3) in colour, a picture of several channels; (C, D, H, W), a volume.
         channels: C of the model.
         dimensions: 2 or 3, those of the model's patches. A model of 2 segments volumes slice by slice; one of 3 needs
             volumes.
@@ -39,8 +39,11 @@ def as_channels(image: NDArray, channels: int, dimensions: int) -> tuple[NDArray
         (D, H, W).
 
     Raises:
-        InputError: the shape does not fit the model, or fits it in two ways.
+        InputError: the shape does not fit the model, or fits it in two ways; a picture in colour for a model of one
+            channel, which would otherwise pass for a volume of 3 columns.
     """
+    if image.ndim == 3 and image.shape[-1] == 1 and channels == 1:
+        image = image[..., 0]
     stacked = _stack(image, channels)
     is_picture = image.ndim == 2 or (image.ndim == 3 and channels > 1)
     if dimensions == 3 and is_picture:
@@ -52,6 +55,11 @@ def _stack(image: NDArray, channels: int) -> NDArray:
     if image.ndim == 2 and channels == 1:
         return image[None, None]
     if image.ndim == 3 and channels == 1:
+        if image.shape[-1] in (3, 4) and min(image.shape[:2]) > 4:
+            raise InputError(
+                f"the model takes one channel; found the shape {image.shape} of a picture in colour, so make it grey; "
+                f"a volume that is {image.shape[-1]} columns wide is given as {(1, *image.shape)}"
+            )
         return image[None]
     if image.ndim == 3:
         first, last = image.shape[0] == channels, channels == 3 and image.shape[2] == channels

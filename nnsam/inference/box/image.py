@@ -51,6 +51,11 @@ class Normalization:
     std: NDArray[np.float64]
 
     @classmethod
+    def none(cls, shape: Sequence[int], channels: int) -> "Normalization":
+        """For images that nnU-Net has normalised and cut out already; shape: (H, W) or (D, H, W)."""
+        return cls(tuple(slice(0, int(side)) for side in shape), np.zeros(channels), np.ones(channels))
+
+    @classmethod
     def of(cls, image: NDArray) -> "Normalization":
         """Measures an image, (H, W, C) or (D, H, W, C)."""
         inside = nonzero_slices(image)
@@ -254,17 +259,19 @@ class PreparedImage:
     """An image, normalised as nnU-Net does: z-score per channel over the box of what is not zero; 0 outside of it.
 
     The image is neither copied nor changed; it must not be changed by others either while this object is used. Slices
-    of a volume lie along its first axis.
+    of a volume lie along the axis that comes first in training, see :class:`nnsam.prompts.box_model.BoxModelSpec`.
 
     Args:
         image: (H, W), (H, W, 3), (D, H, W) or (D, H, W, 3), any real type, finite.
         spec: of the model. With 3 channels it gets a grey image three times, with 1 a colour image's luminance.
         spacing: pixel size in mm in array order, one value per dimension; None where unknown.
         dimensions: 2 or 3, where the shape alone is ambiguous, such as a volume of three columns; else found from the
-            shape: three axes, the last of 3, are a colour picture.
+            shape: three axes, the last of 3, are a colour picture, and of 1 a grey one.
+        is_normalized: it was normalised and cut out by nnU-Net; taken as it is.
 
     Attributes:
-        shape: (H, W) or (D, H, W).
+        shape: (H, W) or (D, H, W), as it was given.
+        order: of its axes, in which slices are taken, boxes expected and results given.
 
     Raises:
         InputError: not an image, or one with nan or infinite values; spacing that does not fit.
@@ -276,8 +283,11 @@ class PreparedImage:
         spec: BoxModelSpec,
         spacing: Sequence[float] | None = None,
         dimensions: int | None = None,
+        is_normalized: bool = False,
     ):
         pixels = np.asarray(image)
+        if dimensions in (None, 2) and pixels.ndim == 3 and pixels.shape[-1] == 1:
+            pixels = pixels[..., 0]
         dimensions = _dimensions(pixels, dimensions)
         _check_values(pixels)
         if pixels.dtype == bool:
@@ -286,12 +296,18 @@ class PreparedImage:
             pixels = pixels.astype(pixels.dtype.newbyteorder("="))
         self.shape: tuple[int, ...] = pixels.shape[:dimensions]
         self.spec = spec
-        self._spacing = _check_spacing(spacing, dimensions)
+        self.order = spec.axes(dimensions)
+        given = _check_spacing(spacing, dimensions)
+        self._spacing = None if given is None else tuple(given[axis] for axis in self.order)
         pixels = pixels[..., None] if pixels.ndim == dimensions else pixels
+        pixels = pixels.transpose([*self.order, dimensions])
         if spec.image_channels == 1 and pixels.shape[-1] == 3:
             pixels = luminance(pixels)
         self._pixels = pixels
-        self._normalization = None if self._per_slice else Normalization.of(pixels)
+        if is_normalized:
+            self._normalization: Normalization | None = Normalization.none(pixels.shape[:-1], pixels.shape[-1])
+        else:
+            self._normalization = None if self._per_slice else Normalization.of(pixels)
         self.plane = lru_cache(maxsize=_KEPT_SLICES)(self._plane)
         if len(self.shape) == 2:  # of a volume's slices only those that a box needs
             self.plane(0).prepare(spec.patch_size)

@@ -31,6 +31,7 @@ class Request:
 
 
 THRESHOLD = 0.5
+OVERLAPS = ("smaller", "score")
 
 
 @dataclass(frozen=True)
@@ -96,28 +97,42 @@ class Prediction:
         full[slices(self.boxes[index])] = self.masks[index].mask
         return full
 
-    def label_map(self) -> NDArray[np.uint16]:
+    def label_map(self, overlap: str = "smaller") -> NDArray[np.uint16]:
         """Returns one label per pixel, of the image's shape: i + 1 for object i, 0 for the background.
 
-        Where objects overlap, the more probable one wins, of equally probable ones that with the smaller box, then
-        that whose box comes first in array order: the order in which boxes were given does not matter.
+        The order in which boxes were given does not matter.
+
+        Args:
+            overlap: who gets the pixels that several objects have. "smaller": the object with the smaller box, so that
+                what lies within a larger object, as a ventricle in a heart, is kept whole, and borders are those of
+                masks; of boxes of one size the more probable object's, then that whose box comes first in array order.
+                "score": at each pixel the more probable object, of equally probable ones that with the smaller box.
 
         Raises:
-            InputError: more objects than 16 bits can number.
+            InputError: another rule, or more objects than 16 bits can number.
         """
+        if overlap not in OVERLAPS:
+            raise InputError(f"the rule {overlap!r} for overlaps is unknown; expected {' or '.join(OVERLAPS)}")
         if len(self) > np.iinfo(np.uint16).max:
             raise InputError(f"{len(self)} objects do not fit into one label map; predict at most 65535 at once")
         labels = np.zeros(self.shape, dtype=np.uint16)
+        if overlap == "smaller":
+            for index in reversed(self._by_size(self.scores)):
+                labels[slices(self.boxes[index])][self.masks[index].mask] = index + 1
+            return labels
         best = np.zeros(self.shape, dtype=np.float32)
-        for index in self._by_size():
+        for index in self._by_size(np.zeros(len(self))):
             inside = slices(self.boxes[index])
             wins = self.masks[index].mask & (self.probabilities[index] > best[inside])
             labels[inside][wins] = index + 1
             best[inside][wins] = self.probabilities[index][wins]
         return labels
 
-    def _by_size(self) -> list[int]:
-        def key(index: int) -> tuple[int, ...]:
-            return (self.probabilities[index].size, *(int(value) for value in self.boxes[index]), index)
+    def _by_size(self, scores: NDArray[np.float64]) -> list[int]:
+        """From the smallest box to the largest; of one size from the highest score, then in array order."""
+
+        def key(index: int) -> tuple[float, ...]:
+            box = (int(value) for value in self.boxes[index])
+            return (self.probabilities[index].size, -float(scores[index]), *box, index)
 
         return sorted(range(len(self)), key=key)

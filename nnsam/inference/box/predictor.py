@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnsam.errors import InputError
+from nnsam.geometry.boxes import permute
 from nnsam.inference.backend import Backend
 from nnsam.inference.box.faithful import faithful_probabilities
 from nnsam.inference.box.image import PreparedImage
@@ -148,7 +149,12 @@ class BoxPredictor:
         return cls(backend, batch_size, propagation)
 
     def set_image(
-        self, image: ArrayLike, spacing: Sequence[float] | None = None, *, dimensions: int | None = None
+        self,
+        image: ArrayLike,
+        spacing: Sequence[float] | None = None,
+        *,
+        dimensions: int | None = None,
+        is_normalized: bool = False,
     ) -> "BoxPredictor":
         """Prepares an image for any number of predictions.
 
@@ -156,6 +162,7 @@ class BoxPredictor:
             image: (H, W), (H, W, 3), (D, H, W) or (D, H, W, 3), any real type; neither copied nor changed.
             spacing: pixel size in mm in array order, (y, x) or (z, y, x); None where unknown.
             dimensions: 2 or 3 where the shape is ambiguous, see :class:`nnsam.inference.box.image.PreparedImage`.
+            is_normalized: the image comes from nnU-Net's preprocessing and is not normalised again.
 
         Returns:
             This object.
@@ -164,7 +171,7 @@ class BoxPredictor:
             InputError: not an image, nan, or spacing that does not fit.
         """
         self._image = None
-        self._image = PreparedImage(image, self.spec, spacing, dimensions)
+        self._image = PreparedImage(image, self.spec, spacing, dimensions, is_normalized)
         return self
 
     def predict(self, boxes: ArrayLike, mode: str = "zoom") -> Prediction:
@@ -197,7 +204,7 @@ class BoxPredictor:
         """
         image, before = self._prepared(mode), self._network.passes
         # In one order, whatever the user's: so the batches are the same.
-        unique, where = np.unique(boxes, axis=0, return_inverse=True)
+        unique, where = np.unique(permute(boxes, image.order), axis=0, return_inverse=True)
 
         def segment(requests: Sequence[Request]) -> Iterable[NDArray[np.float32]]:
             return _MODES[mode](self._network, requests)
@@ -206,6 +213,8 @@ class BoxPredictor:
             found = propagate(image, unique, segment, self.propagation)
         else:
             found = list(segment([Request(image.plane(0), box) for box in unique]))
+        back = np.argsort(image.order)
+        found = [np.ascontiguousarray(values.transpose(back)) for values in found]
         probabilities = [found[index] for index in where.reshape(-1)]
         return Prediction(image.shape, boxes, probabilities, self._network.passes - before)
 

@@ -1,8 +1,9 @@
 """Segments the objects in boxes, from files to files."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError, NnsamError
+from nnsam.geometry.boxes import slices
 from nnsam.inference.box.predictor import BoxPredictor
 from nnsam.inference.bundle import is_bundle
 from nnsam.inference.loading import load
+from nnsam.io.dicom.segmentation import import_highdicom
 from nnsam.io.finding import InputFile
-from nnsam.io.formats import beside, check_outputs, label_dtype, label_ending, label_endings
-from nnsam.io.overlay import draw_segmentation
+from nnsam.io.formats import SEG_ENDING, beside, check_outputs, format_of, label_dtype, label_ending, label_endings
+from nnsam.io.image import Image, Segment, reason_of
+from nnsam.io.overlay import DrawnObject, draw_segmentation
 from nnsam.io.writing import write_labels, write_object_probabilities, write_png
-from nnsam.prompts.box_files import BoxSource
+from nnsam.prompts.box_files import BoxPrompts, BoxSource
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,32 @@ class SegmentTask:
         output: label map.
         overlay: PNG with masks and boxes; None for none.
         probabilities: npz; None for none.
+        kept: files that must not be overwritten, whatever further names the output gets.
     """
 
     input: InputFile
     output: Path
     overlay: Path | None = None
     probabilities: Path | None = None
+    kept: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """How objects are found and written.
+
+    Attributes:
+        mode: "zoom" or "faithful", see `BoxPredictor.predict`.
+        overlap: "smaller" or "score", who gets pixels of several objects, see `Prediction.label_map`.
+        separate: no label map but the whole mask of each object: as a segment of a DICOM SEG, under the key `masks` of
+            an npz file, else in a file of its own, `OUT_1.png`, `OUT_2.png`, ... in the order of the boxes.
+        palette: label maps that are PNGs get a palette, so that labels are seen; their values stay.
+    """
+
+    mode: str = "zoom"
+    overlap: str = "smaller"
+    separate: bool = False
+    palette: bool = False
 
 
 def plan_tasks(
@@ -44,6 +68,8 @@ def plan_tasks(
     into_folder: bool,
     overlay: bool = False,
     probabilities: bool = False,
+    dicom_seg: bool = False,
+    palette: bool = False,
     protected: Iterable[Path] = (),
 ) -> list[SegmentTask]:
     """Decides which files are written; nothing is read or written yet.
@@ -57,31 +83,44 @@ def plan_tasks(
             its name has no ending.
         overlay: write overlays.
         probabilities: write probabilities.
+        dicom_seg: in a folder, write DICOM SEG instead of NIfTI for images of DICOM files.
+        palette: label maps will have palettes.
         protected: further files that must not be overwritten, as inputs must not.
 
     Raises:
-        InputError: the output's ending does not fit, two inputs would be written to one file, or an input would be
-            overwritten.
+        InputError: the output's ending does not fit, two inputs would be written to one file, an input would be
+            overwritten, `dicom_seg` for images that are not DICOM, or `palette` for label maps that are no PNGs.
     """
     output = Path(output)
     if into_folder and output.is_file():
         raise InputError(f"{output} is a file, but a folder of images needs a folder for the label maps.")
     if into_folder or output.is_dir() or not output.suffix:
-        tasks = [_task_in_folder(file, output, overlay, probabilities) for file in inputs]
+        tasks = [_task_in_folder(file, output, overlay, probabilities, dicom_seg) for file in inputs]
     else:
-        tasks = [_task_of_file(inputs[0], output, overlay, probabilities)]
+        tasks = [_task_of_file(inputs[0], output, overlay, probabilities, dicom_seg)]
     outputs = [
         (task.input.path, path)
         for task in tasks
         for path in (task.output, task.overlay, task.probabilities)
         if path is not None
     ]
-    check_outputs(outputs, [*(task.input.path for task in tasks), *protected])
-    return tasks
+    without = next((task.output for task in tasks if not task.output.name.lower().endswith(".png")), None)
+    if palette and without is not None:
+        raise InputError(f"{without} cannot have a palette, which only PNGs have; leave out --palette.")
+    if any(task.output.name.lower().endswith(SEG_ENDING) for task in tasks):
+        import_highdicom()  # so that its absence is told before the work
+    sources = [path for task in tasks for path in task.input.files]
+    kept = (*sources, *protected)
+    check_outputs(outputs, kept)
+    return [replace(task, kept=kept) for task in tasks]
 
 
-def _task_in_folder(file: InputFile, folder: Path, overlay: bool, probabilities: bool) -> SegmentTask:
-    name = file.case + label_ending(file.kind, file.ending)
+def _task_in_folder(file: InputFile, folder: Path, overlay: bool, probabilities: bool, dicom_seg: bool) -> SegmentTask:
+    if dicom_seg and SEG_ENDING not in label_endings(file.kind):
+        raise InputError(
+            f"{file.path} is not DICOM, so that a DICOM SEG has nothing to refer to; leave out --dicom-seg."
+        )
+    name = file.case + (SEG_ENDING if dicom_seg else label_ending(file.kind, file.ending))
     return SegmentTask(
         file,
         folder / name,
@@ -90,7 +129,7 @@ def _task_in_folder(file: InputFile, folder: Path, overlay: bool, probabilities:
     )
 
 
-def _task_of_file(file: InputFile, output: Path, overlay: bool, probabilities: bool) -> SegmentTask:
+def _task_of_file(file: InputFile, output: Path, overlay: bool, probabilities: bool, dicom_seg: bool) -> SegmentTask:
     endings = label_endings(file.kind)
     ending = next((ending for ending in endings if output.name.lower().endswith(ending)), None)
     if ending is None:
@@ -98,6 +137,8 @@ def _task_of_file(file: InputFile, output: Path, overlay: bool, probabilities: b
             f"{output} cannot hold the label map of {file.path}; expected a name ending with {', '.join(endings)}, or "
             "a folder."
         )
+    if dicom_seg and ending != SEG_ENDING:
+        raise InputError(f"{output} is no DICOM SEG, for which --dicom-seg asks; leave it out or write *{SEG_ENDING}.")
     return SegmentTask(
         file,
         output,
@@ -112,12 +153,16 @@ class CaseResult:
 
     Attributes:
         file: input.
-        output: label map.
+        output: label map; of separate objects the name that theirs are made of.
         boxes: N boxes in the users' convention.
         labels: N label values in the output.
         scores: N numbers 0..1, how sure the network is of each object.
         areas: N numbers of pixels that each object has in the output.
+        outputs: the files of separate objects; none where there is the label map.
+        areas_mm2: N areas of the objects in a picture, as they are in the output; None where the pixel size is unknown.
+        volumes_ml: N volumes of the objects in a volume; None likewise.
         seconds: reading, network and writing.
+        notices: what the user has to know of the input, a sentence each, see `nnsam.io.Image`.
     """
 
     file: Path
@@ -127,10 +172,15 @@ class CaseResult:
     scores: list[float]
     areas: list[int]
     seconds: float
+    notices: tuple[str, ...] = ()
+    outputs: tuple[Path, ...] = ()
+    areas_mm2: list[float] | None = None
+    volumes_ml: list[float] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {**vars(self), "file": str(self.file), "output": str(self.output)}
+        paths = {"file": str(self.file), "output": str(self.output), "outputs": [str(path) for path in self.outputs]}
+        return {**vars(self), **paths}
 
 
 @dataclass(frozen=True)
@@ -196,6 +246,9 @@ def segment_files(
     boxes: BoxSource,
     *,
     mode: str = "zoom",
+    overlap: str = "smaller",
+    separate: bool = False,
+    palette: bool = False,
     progress: Callable[[Sequence[SegmentTask]], Iterable[SegmentTask]] = lambda tasks: tasks,
 ) -> SegmentReport:
     """Segments every task; one that fails is noted, and the others are done.
@@ -205,6 +258,9 @@ def segment_files(
         tasks: see `nnsam.inference.folders.segment.plan_tasks`.
         boxes: see `nnsam.prompts.box_files.open_box_source`.
         mode: zoom or faithful.
+        overlap: smaller or score; with the next two see `nnsam.inference.folders.segment.SegmentOptions`.
+        separate: a mask per object.
+        palette: PNGs with colours.
         progress: wraps the tasks, to show how far the work is.
 
     Raises:
@@ -221,39 +277,112 @@ def segment_files(
     """
     if not hasattr(predictor, "set_image"):
         raise InputError("this model segments images by itself and takes no boxes; use nnsam.predict_folder")
+    options = SegmentOptions(mode, overlap, separate, palette)
     report = SegmentReport()
     for task in progress(tasks):
         try:
-            report.results.append(segment_case(predictor, task, boxes, mode))
+            report.results.append(segment_case(predictor, task, boxes, options))
         except NnsamError as error:
             report.failures[task.input.path] = str(error)
+        except MemoryError as error:
+            report.failures[task.input.path] = f"{task.input.path} needs more memory than there is ({reason_of(error)})"
+        except Exception as error:  # of one case, whatever it is; the others are done
+            report.failures[task.input.path] = f"{task.input.path}: {type(error).__name__}: {reason_of(error)}"
     return report
 
 
-def segment_case(predictor: BoxPredictor, task: SegmentTask, boxes: BoxSource, mode: str) -> CaseResult:
+def segment_case(
+    predictor: BoxPredictor, task: SegmentTask, boxes: BoxSource, options: SegmentOptions | None = None
+) -> CaseResult:
     """Segments one input and writes its files.
 
     Raises:
         InputError: unreadable, boxes that do not fit, or a place that cannot be written to.
     """
+    options = options or SegmentOptions()
     start = time.perf_counter()
     image = task.input.read()
     prompts = boxes(task.input, image)
     predictor.set_image(image.pixels, spacing=image.spacing, dimensions=image.dimensions)
-    prediction = predictor.predict_inside(prompts.boxes, mode=mode)
-    objects = prediction.label_map()
-    labels: NDArray[Any] = np.array([0, *prompts.labels], dtype=label_dtype(prompts.labels))[objects]
-    write_labels(task.output, image.with_pixels(labels))
-    if task.overlay is not None:
-        write_png(task.overlay, draw_segmentation(image.pixels, labels, prompts.boxes))
+    prediction = predictor.predict_inside(prompts.boxes, mode=options.mode)
+    outputs: tuple[Path, ...] = ()
+    if options.separate:
+        masks = [found.mask for found in prediction.masks]
+        outputs = _write_separate(task, image, prompts, masks, options.palette)
+    else:
+        objects = prediction.label_map(options.overlap)
+        masks = [objects[slices(box)] == number for number, box in enumerate(prompts.boxes, 1)]
+        labels: NDArray[Any] = np.array([0, *prompts.labels], dtype=label_dtype(prompts.labels))[objects]
+        segments = [Segment(value, f"label {value}") for value in sorted(set(prompts.labels))]
+        write_labels(
+            task.output,
+            image.with_pixels(labels),
+            segments=segments,
+            algorithm="SEMIAUTOMATIC",
+            palette=options.palette,
+        )
     if task.probabilities is not None:
         write_object_probabilities(task.probabilities, prediction, prompts.labels)
-    return CaseResult(
+    result = CaseResult(
         task.input.path,
         task.output,
         prediction.xyxy.tolist(),
         list(prompts.labels),
         [float(score) for score in prediction.scores],
-        np.bincount(objects.ravel(), minlength=len(prompts.labels) + 1)[1:].tolist(),
+        [int(np.count_nonzero(mask)) for mask in masks],
         time.perf_counter() - start,
+        image.notices,
+        outputs,
     )
+    result = _with_measures(result, image)
+    if task.overlay is not None:
+        drawn = [
+            DrawnObject(box, mask, caption)
+            for box, mask, caption in zip(prompts.boxes, masks, _captions(result), strict=True)
+        ]
+        write_png(task.overlay, draw_segmentation(image.pixels, drawn))
+    return replace(result, seconds=time.perf_counter() - start)
+
+
+def _with_measures(result: CaseResult, image: Image) -> CaseResult:
+    """Adds sizes in mm2 or ml where the pixel size is known."""
+    if image.spacing is None:
+        return result
+    size = math.prod(image.spacing)
+    if image.dimensions == 2:
+        return replace(result, areas_mm2=[area * size for area in result.areas])
+    return replace(result, volumes_ml=[area * size / 1000 for area in result.areas])
+
+
+def _captions(result: CaseResult) -> list[str]:
+    sizes = [f"{area} pixels" for area in result.areas]
+    if result.areas_mm2 is not None:
+        sizes = [f"{area:.4g} mm2" for area in result.areas_mm2]
+    elif result.volumes_ml is not None:
+        sizes = [f"{volume:.4g} ml" for volume in result.volumes_ml]
+    scores = [f"score {score:.2f}" for score in result.scores]
+    return [f"label {label}, {size}, {score}" for label, size, score in zip(result.labels, sizes, scores, strict=True)]
+
+
+def _write_separate(
+    task: SegmentTask, image: Image, prompts: BoxPrompts, masks: Sequence[NDArray[np.bool_]], palette: bool
+) -> tuple[Path, ...]:
+    """Writes each object's whole mask, see `SegmentOptions`; returns the files."""
+    found = format_of(task.output)
+    assert found is not None, "as planned"
+    segments = []
+    for number, (box, label, mask) in enumerate(zip(prompts.boxes, prompts.labels, masks, strict=True), 1):
+        whole = np.zeros(image.shape, bool)
+        whole[slices(box)] = mask
+        segments.append(Segment(label, f"object {number}, label {label}", whole))
+    if found.kind in ("dicom", "npz"):
+        empty = image.with_pixels(np.zeros(image.shape, np.uint8))
+        write_labels(task.output, empty, segments=segments, algorithm="SEMIAUTOMATIC")
+        return (task.output,)
+    outputs = [beside(task.output, found.ending, f"_{number}{found.ending}") for number in range(1, len(masks) + 1)]
+    check_outputs([(path, path) for path in outputs], task.kept)
+    for path, segment in zip(outputs, segments, strict=True):
+        assert segment.mask is not None
+        values = segment.mask.astype(label_dtype([segment.label])) * segment.label
+        write_labels(path, image.with_pixels(values), palette=palette)
+    return tuple(outputs)

@@ -20,6 +20,8 @@ from nnsam.inference.automatic.predictor import array_spacing, as_channels
         ((2, 4, 5, 6), 2, 3, (2, 4, 5, 6), (4, 5, 6)),
         ((1, 4, 5, 6), 1, 2, (1, 4, 5, 6), (4, 5, 6)),
         ((3, 1, 5, 3), 3, 2, (3, 1, 5, 3), (1, 5, 3)),
+        ((5, 6, 1), 1, 2, (1, 1, 5, 6), (5, 6)),
+        ((1, 5, 6, 3), 1, 3, (1, 5, 6, 3), (5, 6, 3)),
     ],
 )
 def test_layouts(shape, channels, dimensions, stacked, result):
@@ -45,6 +47,8 @@ def test_colours_become_channels():
         ((5,), 1, 2, r"found \(5,\)"),
         ((), 1, 2, r"found \(\)"),
         ((1, 1, 1, 5, 6), 1, 2, "found"),
+        ((5, 6, 3), 1, 2, r"takes one channel; found the shape \(5, 6, 3\) of a picture in colour, so make it grey"),
+        ((5, 6, 4), 1, 3, r"in colour, so make it grey; .* given as \(1, 5, 6, 4\)"),
         ((5, 6), 1, 3, "segments volumes; found a picture"),
         ((2, 5, 6), 2, 3, "segments volumes; found a picture"),
     ],

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from nnsam.errors import InputError
 from nnsam.geometry.boxes import box_of_mask
 from nnsam.inference import BoxModelSpec, BoxPredictor, Prediction, TorchBackend, faithful_passes
+from nnsam.inference.box.prediction import OVERLAPS
 from nnsam.networks import build_box_unet
 from nnsam.prompts.convention import to_challenge
 
@@ -178,7 +179,7 @@ def test_a_hairline_box_is_still_a_prompt():
         ([[1, 2, 3]], "3 values"),
         ([[1, 1, 0, 5, 5, 5]], "without z"),
         ([[5, 1, 2, 3]], "x_min > x_max"),
-        ([[0, 0, 50, 5]], "beyond the image"),
+        ([[0, 0, 51, 5]], "beyond the image"),
         ([[0, 0, float("nan"), 5]], "finite"),
         ("boxes", "numbers"),
     ],
@@ -221,20 +222,62 @@ def prediction(shape, *objects):
     return Prediction(shape, boxes, probabilities, 0)
 
 
-def test_overlaps_go_to_the_more_probable_object():
+def test_overlaps_go_to_the_smaller_box_or_to_the_more_probable_object():
     found = prediction((4, 6), ((0, 0, 4, 4), 0.7), ((0, 2, 4, 6), 0.8), ((0, 0, 1, 1), 0.3))
-    expected = np.repeat([[1, 1, 2, 2, 2, 2]], 4, axis=0)
-    assert np.array_equal(found.label_map(), expected)
+    expected = np.repeat([[1, 1, 2, 2, 2, 2]], 4, axis=0)  # of equal sizes the more probable one wins, too
+    for rule in OVERLAPS:
+        assert np.array_equal(found.label_map(rule), expected)
     assert found.label_map().dtype == np.uint16
     assert found.scores.tolist() == pytest.approx([0.7, 0.8, 0])
     assert found.full_mask(1).sum() == 16
     assert not found.full_mask(2).any()
+    nested = prediction((6, 6), ((1, 1, 5, 5), 0.6), ((0, 0, 6, 6), 0.9), ((2, 2, 4, 4), 0.55))
+    smaller = np.full((6, 6), 2)
+    smaller[1:5, 1:5], smaller[2:4, 2:4] = 1, 3
+    assert np.array_equal(nested.label_map(), smaller)
+    assert (nested.label_map("score") == 2).all()
+    with pytest.raises(InputError, match="'larger' for overlaps is unknown; expected smaller or score"):
+        nested.label_map("larger")
 
 
 def test_ties_go_to_the_smaller_box_then_to_the_first_in_array_order():
     large, small = ((0, 0, 4, 4), 0.9), ((1, 1, 3, 3), 0.9)
-    for objects, value in (((large, small), 2), ((small, large), 1)):
-        assert (prediction((4, 4), *objects).label_map()[1:3, 1:3] == value).all()
     left, right = ((0, 0, 2, 3), 0.9), ((0, 1, 2, 4), 0.9)
-    assert prediction((2, 4), left, right).label_map()[0].tolist() == [1, 1, 1, 2]
-    assert prediction((2, 4), right, left).label_map()[0].tolist() == [2, 2, 2, 1]
+    for rule in OVERLAPS:
+        for objects, value in (((large, small), 2), ((small, large), 1)):
+            assert (prediction((4, 4), *objects).label_map(rule)[1:3, 1:3] == value).all()
+        assert prediction((2, 4), left, right).label_map(rule)[0].tolist() == [1, 1, 1, 2]
+        assert prediction((2, 4), right, left).label_map(rule)[0].tolist() == [2, 2, 2, 1]
+        assert (prediction((2, 4), left, left).label_map(rule)[0] == [1, 1, 1, 0]).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_the_smaller_box_keeps_its_whole_mask_whatever_the_order(data):
+    shape = data.draw(st.sampled_from([(12, 15), (5, 8, 9)]))
+    rng = np.random.default_rng(data.draw(st.integers(0, 999)))
+    count, half = data.draw(st.integers(1, 6)), len(shape)
+    low = np.array([[rng.integers(0, side) for side in shape] for _ in range(count)])
+    high = np.array(
+        [[rng.integers(start + 1, side + 1) for start, side in zip(row, shape, strict=True)] for row in low]
+    )
+    boxes = np.concatenate([low, high], axis=1)
+    probabilities = [rng.random(tuple(box[half:] - box[:half]), np.float32) for box in boxes]
+    found = Prediction(shape, boxes, probabilities, 0)
+    labels = found.label_map()
+    sizes = np.array([values.size for values in probabilities])
+    for pixel in np.ndindex(shape):
+        here = [index for index in range(count) if found.full_mask(index)[pixel]]
+        if not here:
+            assert labels[pixel] == 0
+        else:
+            winner = int(labels[pixel]) - 1
+            assert winner in here
+            assert sizes[winner] == sizes[here].min()
+    order = rng.permutation(count)
+    turned = Prediction(shape, boxes[order], [probabilities[index] for index in order], 0)
+    distinct = len({tuple(box) for box in boxes.tolist()}) == count
+    if distinct:
+        for rule in OVERLAPS:
+            names = np.array([0, *(order + 1)])
+            assert np.array_equal(names[turned.label_map(rule)], found.label_map(rule))

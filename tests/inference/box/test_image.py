@@ -196,7 +196,6 @@ def test_the_image_is_not_changed_and_may_be_read_only():
         ((0, 5), {}, "not empty"),
         ((9, 9, 4), {}, "alpha"),
         ((9, 9, 2), {}, "alpha"),
-        ((9, 9, 1), {}, "shape"),
         ((9, 9, 9, 4), {}, "alpha"),
         ((2, 9, 9, 9, 3), {}, "shape"),
         ((9, 9), {"dimensions": 3}, "shape"),

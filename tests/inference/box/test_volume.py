@@ -1,9 +1,11 @@
+import itertools
+
 import numpy as np
 import pytest
 from helpers.fakes import FakeBackend, bright_backend, dsc, prompt_backend
 
 from nnsam.errors import InputError
-from nnsam.geometry.boxes import box_of_mask
+from nnsam.geometry.boxes import box_of_mask, permute
 from nnsam.inference import BoxPredictor, Propagation
 from nnsam.prompts.convention import to_challenge
 
@@ -33,6 +35,55 @@ def test_a_ball_is_followed_to_its_ends(propagation, mode, per_slice):
     assert prediction.masks[0].mask.any(axis=(1, 2)).all()
     if mode == "zoom":
         assert prediction.passes == 23  # one per slice
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("mode", ["zoom", "faithful"])
+@pytest.mark.parametrize("per_slice", [True, False])
+def test_axes_are_those_of_training_whatever_the_files(order, mode, per_slice):
+    """A model that was trained on transposed volumes finds in such a volume what it finds in the transposed one."""
+    rng = np.random.default_rng(0)
+    masks = [ball((12, 60, 70), (5, 22, 24), 6), ball((12, 60, 70), (6.5, 40, 45), 8)]
+    trained = volume_of(np.any(masks, axis=0)) + rng.integers(0, 9, (12, 60, 70)).astype(np.uint8)
+    spacing = (4.0, 0.9, 0.6)
+    options = {"per_slice_normalization": per_slice, "spacing": (0.8, 0.8)}
+    boxes = np.array([box_of_mask(mask) for mask in masks])
+    expected = BoxPredictor(bright_backend(**options)).set_image(trained, spacing).predict_inside(boxes, mode)
+    back = np.argsort(order)
+    stored = np.ascontiguousarray(trained.transpose(back))
+    predictor = BoxPredictor(bright_backend(**options, transpose=order))
+    predictor.set_image(stored, [spacing[axis] for axis in back])
+    found = predictor.predict_inside(permute(boxes, back), mode)
+    assert found.shape == stored.shape
+    for index in range(2):
+        assert expected.full_mask(index).any()
+        np.testing.assert_array_equal(found.full_mask(index), expected.full_mask(index).transpose(back))
+        assert found.probabilities[index].flags.c_contiguous
+    np.testing.assert_array_equal(found.label_map().transpose(order), expected.label_map())
+    assert found.scores == pytest.approx(expected.scores)
+    assert found.passes == expected.passes
+    # in the users' convention, too
+    again = predictor.predict(to_challenge(permute(boxes, back)), mode)
+    np.testing.assert_array_equal(again.label_map(), found.label_map())
+
+
+@pytest.mark.parametrize("order", [(2, 0, 1), (1, 0, 2)])
+def test_pictures_have_no_axis_to_choose(order):
+    mask = ball((1, 60, 70), (0.5, 30, 35), 12)[0]
+    for shape in (mask.shape, (*mask.shape, 1)):
+        predictor = BoxPredictor(bright_backend(transpose=order)).set_image(volume_of(mask).reshape(shape))
+        assert dsc(predictor.predict(boxes_of(mask)).full_mask(0), mask) > 0.97
+
+
+def test_what_is_normalised_already_is_taken_as_it_is():
+    rng = np.random.default_rng(0)
+    image = rng.normal(3, 7, (40, 50)).astype(np.float32)
+    image[:5] = 0  # not cut off either
+    seen = []
+    backend = FakeBackend(lambda patches: seen.append(patches.copy()) or np.ones_like(patches[:, 0]))
+    BoxPredictor(backend).set_image(image, is_normalized=True).predict_inside(np.array([[4, 2, 36, 50]]), "faithful")
+    values = np.concatenate([patches[:, 0].ravel() for patches in seen])
+    assert set(np.round(image[6:36, 2:48].ravel(), 4)) <= set(np.round(values, 4))
 
 
 def test_a_leaning_cylinder_is_followed_and_its_neighbour_is_not():
@@ -133,7 +184,7 @@ def test_single_slices_colour_and_spacing():
 
 @pytest.mark.parametrize(
     ("boxes", "words"),
-    [([[1, 1, 5, 5]], "z_min"), ([[1, 1, 0, 5, 5, 9]], "its z runs from 0 to 8"), ([], "no box")],
+    [([[1, 1, 5, 5]], "z_min"), ([[1, 1, 0, 5, 5, 10]], "its z runs from 0 to 8"), ([], "no box")],
 )
 def test_boxes_that_do_not_fit_are_refused(boxes, words):
     predictor = BoxPredictor(prompt_backend()).set_image(np.ones((9, 20, 30)))
