@@ -1,9 +1,11 @@
 """Turns data sets in other layouts into raw nnU-Net data sets.
 
+images          a folder of pictures or volumes, and a folder of masks, matched by name
 npz-to-nnunet   <set>/{train,val,test}/*.npz with the keys imgs, gts and, where known, spacing (x, y[, z])
 mmwhs           MM-WHS: the official volumes, in slices or whole, or CFDnet's slices
 
 Example:
+  nnsam convert images photos masks -o $nnUNet_raw/Dataset100_Lesions
   nnsam convert npz-to-nnunet data/cxr -o $nnUNet_raw/Dataset101_Lungs --labels "1=lung"
   nnsam convert npz-to-nnunet data/cxr data/heart_mr -o $nnUNet_raw/Dataset201_Boxes --objects
   nnsam convert mmwhs MM-WHS -o $nnUNet_raw/Dataset301_HeartCT --size 240x220
@@ -110,6 +112,77 @@ def _convert(args: argparse.Namespace) -> None:
         print(f"Next: nnsam fewshot prepare -d {int(check_dataset_folder_name(args.output)[7:10])} -o study")
 
 
+_IMAGES_DESCRIPTION = """Turns a folder of images and a folder of masks into a raw nnU-Net data set.
+
+Images and masks are matched by their names without endings, apart from words such as _mask, _seg, _label, _gt or
+_Segmentation. Images: PNG, JPEG, BMP, TIFF, NIfTI, NRRD, MHA, DICOM; masks: label values in any of these but JPEG, or
+DICOM SEG. 8-bit pictures become PNG, all else NIfTI. Masks of 0 and 255 become 0 and 1, other values 1, 2, ... in their
+order. splits_final.json holds folds that never part the images of a patient, as --patient finds it in the names.
+
+Examples:
+  nnsam convert images photos masks -o $nnUNet_raw/Dataset100_Lesions
+  nnsam convert images scans labels -o $nnUNet_raw/Dataset102_Heart --labels "1=LV,2=RV" --patient "(P\\d+)"
+"""
+
+
+def _add_images_arguments(layouts: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = layouts.add_parser(
+        "images",
+        help="a folder of images and a folder of masks",
+        description=_IMAGES_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("images", metavar="IMAGES", help="folder")
+    parser.add_argument("masks", metavar="MASKS", help="folder, which may be the same")
+    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="DatasetXXX_Name, absent or empty")
+    parser.add_argument("--name", help="name in dataset.json (default: the folder's)")
+    add_matching_arguments(parser)
+    parser.add_argument(
+        "--channel",
+        metavar="NAME",
+        default="image",
+        help="name of the grey channel; CT makes nnU-Net normalise by Hounsfield units (default: %(default)s)",
+    )
+    parser.set_defaults(convert=_convert_images)
+
+
+def add_matching_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say which mask is of which image, and what its values mean."""
+    parser.add_argument(
+        "--labels",
+        type=_label_names,
+        metavar="1=NAME,...",
+        help="names of the values in the masks (default: label_<value>, or object)",
+    )
+    parser.add_argument("--mask-suffix", metavar="TEXT", help="what follows an image's name in its mask's name")
+    parser.add_argument("--patient", metavar="REGEX", help="finds the patient in a name: group 1, or all that matches")
+    parser.add_argument("--skip-unmatched", action="store_true", help="leave out images without mask, and the reverse")
+
+
+def _convert_images(args: argparse.Namespace) -> None:
+    from nnsam.datasets.images import convert_images
+    from nnsam.nnunet.raw_dataset import check_dataset_folder_name
+
+    result = convert_images(
+        args.images,
+        args.masks,
+        args.output,
+        name=args.name,
+        label_names=args.labels,
+        mask_suffix=args.mask_suffix,
+        patient_pattern=args.patient,
+        skip_unmatched=args.skip_unmatched,
+        channel_name=args.channel,
+        progress=bar,
+    )
+    for note in result.notes:
+        print(f"Note: {note}")
+    classes = ", ".join(f"{name}={value}" for name, value in list(result.labels.items())[1:])
+    print(f"{args.output}: {len(result.cases)} cases of {result.patients} patients; {classes}.")
+    number = int(check_dataset_folder_name(args.output)[7:10])
+    print(f"Next: nnUNetv2_plan_and_preprocess -d {number} -c 2d, or nnsam box-train {args.output} -o bundle")
+
+
 _NPZ_DESCRIPTION = """Turns <set>/{train,val,test}/*.npz (keys imgs, gts, spacing) into a raw nnU-Net data set.
 
 8-bit pictures become PNG; other types, volumes and everything with a spacing become NIfTI. val joins the training
@@ -163,6 +236,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--patient-regex", metavar="REGEX", help="patient in a case's name, for --objects: group 1, or all"
     )
     npz.set_defaults(convert=_convert_npz)
+    _add_images_arguments(layouts)
     add_mmwhs_arguments(layouts)
 
 

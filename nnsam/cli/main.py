@@ -7,10 +7,10 @@ import argparse
 import importlib
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 
 from nnsam import __version__
+from nnsam.cli.common import told_warnings, unbroken_output
 from nnsam.errors import NnsamError
 
 # name -> (module, one line of help). Modules are imported only when their command is called, so that `nnsam --help`
@@ -22,6 +22,7 @@ COMMANDS = {
     "warm-start": ("nnsam.cli.warm_start", "turn an nnU-Net checkpoint into a starting point for nnSAM training"),
     "convert": ("nnsam.cli.convert", "turn data sets in other layouts into raw nnU-Net data sets"),
     "plan-box": ("nnsam.cli.plan_box", "plan box-prompt training for a raw nnU-Net data set"),
+    "box-train": ("nnsam.cli.box_train", "from images and masks to a box-prompt model in a bundle, in one command"),
     "export": ("nnsam.cli.export", "turn a trained model into a bundle that runs on CPUs without PyTorch and nnU-Net"),
     "predict": ("nnsam.cli.predict", "segment images with an exported model, on the CPU, without PyTorch"),
     "segment": (
@@ -69,9 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in argv if not word.startswith("-")), None)
     args = build_parser(command).parse_args(argv)
+    with unbroken_output():
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # PyTorch's about other packages, on import
+        with told_warnings(args.command):
             return int(importlib.import_module(COMMANDS[args.command][0]).run(args))
     except NnsamError as error:
         if os.environ.get("NNSAM_TRACEBACK"):
@@ -87,9 +92,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    except BrokenPipeError:  # `nnsam ... | head`: the reader has gone, which is no failure of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
         print(f"nnsam {args.command}: interrupted", file=sys.stderr)
         return 130

@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 from nnsam.cli import main as cli
-from nnsam.errors import InputError
+from nnsam.errors import InputError, NnsamWarning
 
 
 class Command:
@@ -37,18 +37,27 @@ def outcome(monkeypatch):
     return install
 
 
-def test_what_pytorch_will_change_is_no_news_for_users_of_a_command(monkeypatch):
+@pytest.fixture
+def warns(monkeypatch):
+    """A command that warns."""
+
     class Warns(Command):
         def run(self, args):
             warnings.warn("this function will go", FutureWarning, stacklevel=1)
-            warnings.warn("look at this", UserWarning, stacklevel=1)
+            for file in ("a", "b", "a"):  # the first one is read twice
+                warnings.warn(f"{file} lacks slices", NnsamWarning, stacklevel=1)
             return 0
 
     monkeypatch.setitem(sys.modules, "stand_in_command", Warns(0))
     monkeypatch.setitem(cli.COMMANDS, "doctor", ("stand_in_command", "stand-in"))
-    with pytest.warns(UserWarning, match="look at this") as told:
+
+
+@pytest.mark.parametrize("wish", ["default", "ignore", "error", "once"])
+def test_our_warnings_reach_the_user_whatever_pythonwarnings_says_and_pytorchs_do_not(warns, capsys, wish):
+    with warnings.catch_warnings():
+        warnings.simplefilter(wish)
         assert cli.main(["doctor"]) == 0
-    assert [warning.category for warning in told] == [UserWarning]
+    assert capsys.readouterr().err == "nnsam doctor: a lacks slices\nnnsam doctor: b lacks slices\n"
 
 
 @pytest.mark.parametrize("code", [0, 1])
@@ -116,3 +125,36 @@ def test_any_other_missing_module_is_a_defect(outcome):
     outcome(ModuleNotFoundError("No module named 'nnsam.typo'", name="nnsam.typo"))
     with pytest.raises(ModuleNotFoundError):
         cli.main(["doctor"])
+
+
+PRINTING = """
+import sys, time, types
+from pathlib import Path
+from nnsam.cli import main as cli
+
+class Command(types.ModuleType):
+    __doc__ = "Example: nnsam doctor"
+    def add_arguments(self, parser): pass
+    def run(self, args):
+        for index in range(8):
+            print(f"case {index} done", flush=True)
+            print("told", file=sys.stderr)
+            time.sleep(0.05)
+            Path(f"case{index}").touch()
+        return CODE
+
+sys.modules["stand_in_command"] = Command("stand_in_command")
+cli.COMMANDS["doctor"] = ("stand_in_command", "stand-in")
+sys.exit(cli.main(["doctor"]))
+"""
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_work_goes_on_though_the_reader_of_its_output_has_gone(tmp_path, code):
+    command = [sys.executable, "-c", PRINTING.replace("CODE", str(code))]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "case 0 done\n"
+    process.stdout.close()
+    process.stderr.close()
+    assert process.wait(timeout=60) == code
+    assert len(list(tmp_path.iterdir())) == 8
