@@ -33,6 +33,7 @@ RUNTIME_MODULES = {
     "skimage": "scikit-image",
     "PIL": "pillow",
     "tifffile": "tifffile",
+    "imagecodecs": "imagecodecs",
     "SimpleITK": "SimpleITK",
     "nibabel": "nibabel",
     "platformdirs": "platformdirs",
@@ -90,6 +91,12 @@ def examine() -> Iterator[Finding]:
     yield _weights()
     yield from _processor()
     yield _folders()
+    yield Finding(
+        "models of others",
+        NOTE,
+        "nnUNetv2_predict and nnUNetv2_train run what a model folder names; nnsam's commands check it first",
+        "use nnU-Net's own commands on models that you trust, others through `nnsam export`",
+    )
 
 
 def _is_installed(module: str) -> bool:

@@ -1,5 +1,6 @@
 """Checkpoints that nnU-Net's trainers wrote, read without running code from them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def read_nnunet_checkpoint(path: str | Path) -> dict[str, Any]:
         with torch.serialization.safe_globals(allowed):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for files that are no checkpoints
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = _reason(error)
         raise InputError(
             f"{path} cannot be read as a checkpoint of nnU-Net: {reason}; give a checkpoint_*.pth "
             f"that nnUNetv2_train wrote"
@@ -36,3 +37,13 @@ def read_nnunet_checkpoint(path: str | Path) -> dict[str, Any]:
     if missing:
         raise InputError(f"{path} is no checkpoint of nnU-Net v2: it lacks {', '.join(sorted(missing))}")
     return checkpoint
+
+
+def _reason(error: Exception) -> str:
+    """Why a file is not loaded; PyTorch's own text advises to load it anyway, which would run what is in it."""
+    text = str(error).strip() or type(error).__name__
+    if "weights_only" not in text and "Weights only" not in text:
+        return text.splitlines()[0]
+    found = re.search(r"GLOBAL ([\w.]+)|global ([\w.]+)", text)
+    name = next(filter(None, found.groups()), "") if found else ""
+    return f"it holds {name[:80] or 'objects'}, which could run code and is in no checkpoint of nnU-Net"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnsam.errors import InputError, NnsamError
+from nnsam.nnunet.allowed import check_plans, check_trainer_name
 from nnsam.nnunet.checkpoint import read_nnunet_checkpoint
 from nnsam.nnunet.trainer_names import TRAINERS, trainer_class
 from nnsam.prompts.box_model import BoxModelSpec
@@ -163,6 +164,7 @@ def load_trained_model(folder: str | Path, folds: Folds | None = None, checkpoin
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}; expected the model folder of a trained model")
     plans, dataset_json = _read_object(folder / "plans.json"), _read_object(folder / "dataset.json")
+    check_plans(plans, folder / "plans.json")
     found = _found_folds(folder, checkpoint)
     chosen = found if folds is None else _wanted_folds(folder, checkpoint, found, folds)
     # Any fold tells what the model is; this one is used in any case but that of fold_all beside numbered ones.
@@ -195,7 +197,9 @@ def _checkpoint_path(folder: Path, fold: str, checkpoint: str) -> Path:
 
 def _origin(checkpoint: dict[str, Any]) -> tuple[str, str]:
     """Trainer and configuration."""
-    return str(checkpoint["trainer_name"]), str(checkpoint["init_args"].get("configuration", "2d"))
+    return check_trainer_name(checkpoint["trainer_name"], "the checkpoint"), str(
+        checkpoint["init_args"].get("configuration", "2d")
+    )
 
 
 def _found_folds(folder: Path, checkpoint: str) -> list[str]:

@@ -15,6 +15,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnsam import weights
 from nnsam.errors import InputError
+from nnsam.nnunet.allowed import check_plans
 from nnsam.nnunet.checkpoint import read_nnunet_checkpoint
 from nnsam.nnunet.trainer_names import trainer_class
 from nnsam.training.checks import check_configuration
@@ -47,6 +48,7 @@ def write_warm_start(source: str | Path, target: str | Path, trainer: str = "nnS
     except LookupError as error:
         raise InputError(str(error)) from None
     arguments = checkpoint["init_args"]
+    check_plans(arguments["plans"], source)
     check_configuration(arguments["plans"], arguments["configuration"], trainer)
     plans = PlansManager(arguments["plans"])
     configuration = plans.get_configuration(arguments["configuration"])

@@ -24,6 +24,7 @@ def folder(tmp_path, monkeypatch):
 
 
 @can_fork
+@pytest.mark.slow
 def test_a_process_that_is_forked_beside_threads_waits_forever(tmp_path):
     code, output = run_with_threads("fork", tmp_path, seconds=10)
     assert code == 1

@@ -42,8 +42,8 @@ def test_deep_supervision_is_off_and_weights_are_the_folds(model):
     ("settings", "words"),
     [
         ({"previous_stage": "3d_lowres"}, "cascade"),
-        ({"preprocessor_name": "MyPreprocessor"}, "preprocessor MyPreprocessor"),
-        ({"normalization_schemes": ["MyNormalization"]}, "normalisation MyNormalization"),
+        ({"preprocessor_name": "MyPreprocessor"}, "names 'MyPreprocessor' as preprocessor_name"),
+        ({"normalization_schemes": ["MyNormalization"]}, "names 'MyNormalization' as normalization_schemes"),
         ({"resampling_fn_data": "resample_torch_fornnunet"}, "resample data by resample_torch_fornnunet"),
         ({"resampling_fn_probabilities_kwargs": {"mode": "linear"}}, "probabilities with mode"),
         ({"use_mask_for_norm": None}, None),
@@ -68,7 +68,7 @@ def test_other_managers_and_readers_are_refused(model, tmp_path, key):
     shutil.copytree(model, tmp_path / "model")
     path = tmp_path / "model" / "plans.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), key: "Mine"}))
-    with pytest.raises(InputError, match="Mine, which nnsam can neither export nor predict"):
+    with pytest.raises(InputError, match=r"Mine, which nnsam can neither|names 'Mine' as label_manager"):
         describe(load_trained_model(tmp_path / "model"))
 
 
