@@ -40,6 +40,8 @@ def load_nncf() -> Any:
         SetupError: NNCF is not installed.
     """
     before = logging.getLoggerClass()
+    known = logging.root.manager.loggerDict.get("nncf")
+    level = known.level if isinstance(known, logging.Logger) else logging.NOTSET  # the program's, which NNCF replaces
     try:
         # PyTorch 2.5 prints, where later ones log, that it finds no CUDA.
         with _without_module(_TELEMETRY), _quiet_loggers(), redirect_stderr(io.StringIO()):
@@ -55,7 +57,7 @@ def load_nncf() -> Any:
     if logger.handlers:  # as NNCF makes it
         logger.handlers.clear()
         logger.propagate = True
-        logger.setLevel(logging.NOTSET)
+        logger.setLevel(level)
     return nncf
 
 
@@ -262,14 +264,21 @@ class _Comparison:
 
 
 def _options(nncf: Any, model: Any) -> dict[str, Any]:
+    # Processors without VNNI (most before 2019) add products of 8 bits up in 16 and saturate: with weights of the whole
+    # range, masks that were checked on one machine would be other ones there. Weights of half the range cannot.
+    settings: dict[str, Any] = {"overflow_fix": nncf.OverflowFix.ENABLE}
     if is_transformer(model):
-        return {"preset": nncf.QuantizationPreset.MIXED, "model_type": nncf.ModelType.TRANSFORMER}
+        return {
+            "preset": nncf.QuantizationPreset.MIXED,
+            "model_type": nncf.ModelType.TRANSFORMER,
+            "advanced_quantization_parameters": nncf.AdvancedQuantizationParameters(**settings),
+        }
+    settings["disable_bias_correction"] = True  # instance normalisation removes every shift that it could correct
     return {
         # Symmetric activations: as exact as asymmetric ones here and quicker, since zero points cost extra work.
         "preset": nncf.QuantizationPreset.PERFORMANCE,
         "ignored_scope": nncf.IgnoredScope(names=sensitive_operations(model), types=list(FLOAT_TYPES), validate=False),
-        # Instance normalisation removes every shift that it could correct.
-        "advanced_quantization_parameters": nncf.AdvancedQuantizationParameters(disable_bias_correction=True),
+        "advanced_quantization_parameters": nncf.AdvancedQuantizationParameters(**settings),
     }
 
 

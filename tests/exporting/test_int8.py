@@ -101,6 +101,17 @@ def test_a_network_becomes_int8(model, capfd):
     assert np.sqrt(np.mean((logits(model, both) - alone) ** 2)) < 0.1 * alone.std()
 
 
+def test_weights_leave_room_for_processors_that_add_up_in_16_bits(model):
+    """Two products of 8-bit numbers, 2 * 255 * 127, exceed 16 bits; processors without VNNI saturate there."""
+    result = quantize(model, samples(4), samples(2, 1), max_drop=1)
+    constants = [node for node in result.model.get_ordered_ops() if node.get_type_name() == "Constant"]
+    weights = [node.data for node in constants if node.get_element_type().get_type_name() in ("i8", "u8")]
+    assert len(weights) == 2
+    for values in weights:
+        assert 2 * 255 * np.abs(values.astype(int)).max() <= 2**15
+        assert np.abs(values.astype(int)).max() > 50  # what is left of the range is used
+
+
 def test_the_agreement_is_that_of_the_result(model):
     validation = samples(5, 1)
     result = quantize(model, samples(4), validation, max_drop=1)
@@ -197,6 +208,18 @@ assert sys.modules.get("openvino_telemetry", 0) is not None
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert not (tmp_path / "intel").exists()
+
+
+def test_a_level_that_the_program_chose_for_nncf_stays():
+    code = """
+import logging
+logging.getLogger("nncf").setLevel(logging.ERROR)
+from nnsam.exporting.int8 import load_nncf
+load_nncf()
+print(logging.getLogger("nncf").level)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (0, ["40"]), done.stderr
 
 
 def test_messages_go_to_the_programs_own_handlers(model, caplog):
