@@ -161,6 +161,8 @@ def read_json(path: str | Path, expected: str, missing: str | None = None) -> An
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except RecursionError:
+        raise InputError(f"{path} cannot be read as JSON (it nests too deeply); {expected}") from None
     except (OSError, ValueError) as error:  # text that is not UTF-8 or not JSON raises a ValueError
         if missing is not None and isinstance(error, FileNotFoundError | NotADirectoryError):
             raise InputError(missing) from None
