@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from nnsam import __version__
 from nnsam.cli.common import told_warnings, unbroken_output
 from nnsam.errors import NnsamError
+from nnsam.io.limits import allowing_voxels
 
 # name -> (module, one line of help). Modules are imported only when their command is called, so that `nnsam --help`
 # stays quick; the modules in turn import torch and the like inside `run`.
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     try:
-        with told_warnings(args.command):
+        with told_warnings(args.command), allowing_voxels(getattr(args, "max_voxels", None)):
             return int(importlib.import_module(COMMANDS[args.command][0]).run(args))
     except NnsamError as error:
         if os.environ.get("NNSAM_TRACEBACK"):

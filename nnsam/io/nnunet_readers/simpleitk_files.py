@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError
-from nnsam.io.image import Geometry
+from nnsam.io.image import Geometry, check_geometry
 from nnsam.io.nifti import (
     check_nifti_length,
     has_nan_or_infinity,
@@ -124,6 +124,7 @@ def _image_file(path: Path, volume: Any, **properties: Any) -> ImageFile:
     else:
         raise InputError(f"{path} has {pixels.ndim} dimensions, size {volume.GetSize()}; expected 2, 3 or 4.")
     geometry = itk_geometry(volume)
+    check_geometry(path, geometry)
     if is_nifti(path):
         properties["header"] = load_nifti_header(path)
     return ImageFile(
