@@ -13,6 +13,7 @@ from nnsam import __version__
 from nnsam.cli.common import told_warnings, unbroken_output
 from nnsam.errors import NnsamError
 from nnsam.io.limits import allowing_voxels
+from nnsam.support.text import clipped
 
 # name -> (module, one line of help). Modules are imported only when their command is called, so that `nnsam --help`
 # stays quick; the modules in turn import torch and the like inside `run`.
@@ -75,6 +76,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(args)
 
 
+# Longer messages repeat what they are about.
+_MESSAGE = 4000
+
+
+def _sentence(error: NnsamError) -> str:
+    text = str(error)
+    return text if len(text) <= _MESSAGE else clipped(text, _MESSAGE)
+
+
 def _run(args: argparse.Namespace) -> int:
     try:
         with told_warnings(args.command), allowing_voxels(getattr(args, "max_voxels", None)):
@@ -82,7 +92,7 @@ def _run(args: argparse.Namespace) -> int:
     except NnsamError as error:
         if os.environ.get("NNSAM_TRACEBACK"):
             raise
-        print(f"nnsam {args.command}: {error}", file=sys.stderr)
+        print(f"nnsam {args.command}: {_sentence(error)}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         if os.environ.get("NNSAM_TRACEBACK") or (error.name or "").split(".")[0] not in FULL_INSTALLATION:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from nnsam.errors import InputError
 from nnsam.io.image import Geometry, Image, Tolerance, agree, make_image, make_labels
 from nnsam.io.limits import DEFLATE_RATIO, check_stored, check_voxels
+from nnsam.support.text import shown
 
 _ENDINGS = (".nii", ".nii.gz")
 _GZIP = b"\x1f\x8b"
@@ -105,7 +106,7 @@ def _announced_length(path: Path, header: bytes) -> tuple[int, int]:
             dims, types, offsets, start = (struct.unpack_from(order + text, header)[1:] for text in formats)
             fault = _fault(dims, types, offsets)
             if not fault and start[0] != magic:
-                fault = f"its magic string is {start[0]!r}, and voxels in the same file need {magic!r}"
+                fault = f"its magic string is {shown(start[0])}, and voxels in the same file need {shown(magic)}"
             if not fault and offsets[0] < size + 4:
                 fault = f"its voxels begin at byte {offsets[0]:g}, within the header"
             if fault:

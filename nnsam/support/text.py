@@ -9,6 +9,8 @@ LIMIT = 200
 def clipped(text: object, limit: int = LIMIT) -> str:
     """Text on one line, with its middle left out where it is longer than `limit` characters.
 
+    What no terminal prints, such as a sequence that moves its cursor, becomes a question mark.
+
     Example:
         >>> clipped("cannot be read"), clipped("a" * 1000, 11)
         ('cannot be read', 'aaaa...aaaa')
@@ -20,7 +22,7 @@ def clipped(text: object, limit: int = LIMIT) -> str:
     half = (limit - 3) // 2
     if len(whole) > limit:
         whole = f"{whole[:half]}...{whole[-half:]}"
-    return " ".join(whole.split())
+    return "".join(one if one.isprintable() else "?" for one in " ".join(whole.split()))
 
 
 class _Shown(reprlib.Repr):
