@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from nnsam import __version__
 from nnsam.cli.common import told_warnings, unbroken_output
 from nnsam.errors import NnsamError
+from nnsam.io.limits import allowing_voxels
+from nnsam.support.text import clipped
 
 # name -> (module, one line of help). Modules are imported only when their command is called, so that `nnsam --help`
 # stays quick; the modules in turn import torch and the like inside `run`.
@@ -74,14 +76,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(args)
 
 
+# Longer messages repeat what they are about.
+_MESSAGE = 4000
+
+
+def _sentence(error: NnsamError) -> str:
+    text = str(error)
+    return text if len(text) <= _MESSAGE else clipped(text, _MESSAGE)
+
+
 def _run(args: argparse.Namespace) -> int:
     try:
-        with told_warnings(args.command):
+        with told_warnings(args.command), allowing_voxels(getattr(args, "max_voxels", None)):
             return int(importlib.import_module(COMMANDS[args.command][0]).run(args))
     except NnsamError as error:
         if os.environ.get("NNSAM_TRACEBACK"):
             raise
-        print(f"nnsam {args.command}: {error}", file=sys.stderr)
+        print(f"nnsam {args.command}: {_sentence(error)}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         if os.environ.get("NNSAM_TRACEBACK") or (error.name or "").split(".")[0] not in FULL_INSTALLATION:

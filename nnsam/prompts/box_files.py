@@ -18,6 +18,7 @@ from nnsam.io.image import Image
 from nnsam.io.reading import read_labels
 from nnsam.prompts.convention import check_boxes
 from nnsam.support.files import read_json
+from nnsam.support.text import shown
 
 MAX_LABEL = 65535
 
@@ -68,14 +69,14 @@ def _own_boxes(file: InputFile, image: Image) -> BoxPrompts:
 
 def _prompts(boxes: Any, labels: Any, image: Image, source: str) -> BoxPrompts:
     if not isinstance(boxes, list) and np.ndim(boxes) == 0:
-        raise InputError(f"{source}: expected a list of boxes; found {boxes!r}.")
+        raise InputError(f"{source}: expected a list of boxes; found {shown(boxes)}.")
     checked = _checked(boxes, image, source)
     if labels is None:
         labels = list(range(1, len(checked) + 1))
     if not isinstance(labels, list) or len(labels) != len(checked):
-        raise InputError(f"{source}: expected one label per box, {len(checked)} in all; found {labels!r}.")
+        raise InputError(f"{source}: expected one label per box, {len(checked)} in all; found {shown(labels)}.")
     if not all(type(label) is int and 1 <= label <= MAX_LABEL for label in labels):
-        raise InputError(f"{source}: labels must be whole numbers from 1 to {MAX_LABEL}; found {labels!r}.")
+        raise InputError(f"{source}: labels must be whole numbers from 1 to {MAX_LABEL}; found {shown(labels)}.")
     return BoxPrompts(checked, tuple(labels))
 
 
@@ -91,7 +92,9 @@ def _checked(boxes: Any, image: Image, source: str) -> NDArray[np.int64]:
 def _json_source(path: Path) -> BoxSource:
     content = read_json(path, "expected a list of boxes, or an object from file names to boxes.")
     if not isinstance(content, (list, dict)):
-        raise InputError(f"{path}: expected a list of boxes, or an object from file names to boxes; found {content!r}.")
+        raise InputError(
+            f"{path}: expected a list of boxes, or an object from file names to boxes; found {shown(content)}."
+        )
 
     def find(file: InputFile, image: Image) -> BoxPrompts:
         entry, source = content, str(path)
