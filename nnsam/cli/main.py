@@ -1,18 +1,24 @@
 """Entry point of the `nnsam` command: dispatch, error messages and exit codes.
 
-Exit codes: 0 done, 1 failed (one sentence on standard error says why), 2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 failed (one sentence on standard error says why), 2 wrong usage, 130 interrupted (Ctrl-C), 143
+terminated (SIGTERM).
 """
 
 import argparse
 import importlib
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from nnsam import __version__
 from nnsam.cli.common import told_warnings, unbroken_output
 from nnsam.errors import NnsamError
 from nnsam.io.limits import allowing_voxels
+from nnsam.support.concurrency import TERMINATED, Terminated, terminable
+from nnsam.support.drafts import remove_stale_drafts
 from nnsam.support.text import clipped
 
 # name -> (module, one line of help). Modules are imported only when their command is called, so that `nnsam --help`
@@ -72,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in argv if not word.startswith("-")), None)
     args = build_parser(command).parse_args(argv)
-    with unbroken_output():
+    with unbroken_output(), terminable():
         return _run(args)
 
 
@@ -87,6 +93,8 @@ def _sentence(error: NnsamError) -> str:
 
 def _run(args: argparse.Namespace) -> int:
     try:
+        with suppress(OSError):  # no place for temporary files at all
+            remove_stale_drafts(Path(tempfile.gettempdir()))  # which may hold patients' images
         with told_warnings(args.command), allowing_voxels(getattr(args, "max_voxels", None)):
             return int(importlib.import_module(COMMANDS[args.command][0]).run(args))
     except NnsamError as error:
@@ -103,9 +111,10 @@ def _run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 1
-    except KeyboardInterrupt:
-        print(f"nnsam {args.command}: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        terminated = isinstance(error, Terminated)
+        print(f"nnsam {args.command}: {'terminated' if terminated else 'interrupted'}", file=sys.stderr)
+        return TERMINATED if terminated else 130
 
 
 if __name__ == "__main__":

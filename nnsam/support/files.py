@@ -5,26 +5,28 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from nnsam.errors import InputError
+from nnsam.support.drafts import NEW, OLD, draft_of, exchange, recover, temporary_folder, to_disk
 from nnsam.support.text import clipped
 
 _BLOCK = 1 << 20
 
 
 @contextmanager
-def atomic_folder(destination: str | Path) -> Iterator[Path]:
+def atomic_folder(destination: str | Path, durable: bool = False) -> Iterator[Path]:
     """Gives an empty temporary folder beside `destination` that takes its name when the block ends without error.
 
-    On any error, Ctrl-C included, the temporary folder is removed and `destination` is as it was before.
+    On any error, Ctrl-C included, the temporary folder is removed and `destination` is as it was before; what a killed
+    process leaves, the next one removes.
 
     Args:
         destination: folder to create; its parents are made. It may exist, but only empty.
+        durable: wait until its files are on the disk, before it gets its name.
 
     Yields:
         The folder to write into.
@@ -41,49 +43,44 @@ def atomic_folder(destination: str | Path) -> Iterator[Path]:
         ['a.txt']
     """
     destination = Path(destination).absolute()
+    recover(destination)
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise InputError(f"{destination} already exists and is not an empty folder; choose another one or remove it.")
-    holder = _temporary_folder(destination)
-    try:
-        folder = holder / destination.name
+    with draft_of(destination, is_folder=True) as holder:
+        folder = holder / destination.name  # in a private folder, so that it has the user's own mode
         folder.mkdir()
         yield folder
+        if durable:
+            to_disk(folder)
         if destination.is_dir():
             destination.rmdir()  # empty; Windows does not replace a folder by a folder
         os.replace(folder, destination)
-    finally:
-        shutil.rmtree(holder, ignore_errors=True)
-
-
-def _temporary_folder(destination: Path) -> Path:
-    """Makes a folder beside `destination`, on the same disk."""
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        # mkdtemp's folder is private (mode 700), so that the result is a folder inside it, with the user's own mode.
-        return Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
-    except OSError as error:
-        raise InputError(f"{destination.parent} cannot be written to ({error.strerror or error}).") from error
 
 
 @contextmanager
 def replaced_folder(destination: str | Path) -> Iterator[Path]:
     """As :func:`atomic_folder`, but `destination` may hold something, which stays until the block has ended well.
 
-    The caller has looked at what it holds: nothing of it is kept.
+    The caller has looked at what it holds: nothing of it is kept. At every moment there is the old folder or the new
+    one: they are swapped in one step. Where the disk cannot do that, there are two; what is killed between them is
+    finished when the folder is next looked for, see :func:`nnsam.support.drafts.recover`. What is complete is on the
+    disk before it gets its name.
 
     Raises:
         InputError: `destination` is a file, or cannot be replaced.
     """
-    destination = Path(destination).absolute()
+    destination = Path(os.path.realpath(destination))  # a link stays one
+    recover(destination)
     if not destination.is_dir():
-        with atomic_folder(destination) as folder:
+        with atomic_folder(destination, durable=True) as folder:
             yield folder
         return
-    holder = _temporary_folder(destination)
-    new, old = holder / "new", holder / "old"
-    try:
-        with atomic_folder(new) as folder:
+    with draft_of(destination, is_folder=True) as holder:
+        new, old = holder / NEW, holder / OLD
+        with atomic_folder(new, durable=True) as folder:
             yield folder
+        if exchange(new, destination):
+            return
         try:
             os.replace(destination, old)
             try:
@@ -93,8 +90,6 @@ def replaced_folder(destination: str | Path) -> Iterator[Path]:
                 raise
         except OSError as error:
             raise InputError(f"{destination} cannot be replaced ({error.strerror or error}).") from error
-    finally:
-        shutil.rmtree(holder, ignore_errors=True)
 
 
 # Names of this process's open files; behind them a shell may have put a file, which is not theirs to replace.
@@ -123,24 +118,17 @@ def atomic_file(destination: str | Path) -> Iterator[Path]:
         with _through(destination) as passed:
             yield passed
         return
-    temporary = destination.with_name(f".{os.getpid()}.{destination.name}")
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-    except OSError as error:
-        raise InputError(f"{destination} cannot be written ({error.strerror or error}).") from error
-    try:
+    with draft_of(destination) as temporary:
         yield temporary
+        to_disk(temporary)  # else a power cut may leave an empty file under the name
         os.replace(temporary, destination)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def _through(device: Path) -> Iterator[Path]:
     """Gives a temporary path whose content is passed on to a device or pipe."""
-    with tempfile.TemporaryDirectory(prefix="nnsam_") as folder:
-        temporary = Path(folder, device.name)
+    with temporary_folder() as folder:
+        temporary = folder / device.name
         temporary.touch()
         yield temporary
         try:

@@ -123,10 +123,11 @@ def test_the_old_folder_comes_back_where_the_new_one_cannot_be_moved(tmp_path, m
     move = os.replace
 
     def stubborn(source, destination):
-        if Path(source).name == "new" and Path(destination) == target:
+        if Path(source).name == ".new" and Path(destination) == target:
             raise PermissionError(13, "in use")
         move(source, destination)
 
+    monkeypatch.setattr("nnsam.support.files.exchange", lambda first, second: False)
     monkeypatch.setattr(os, "replace", stubborn)
     with pytest.raises(InputError, match="cannot be replaced"):
         with replaced_folder(target):
