@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from nnsam import __version__
 from nnsam.cli.common import told_warnings, unbroken_output
+from nnsam.cli.parser import CommandParser
 from nnsam.errors import NnsamError
 
 # name -> (module, one line of help). Modules are imported only when their command is called, so that `nnsam --help`
@@ -43,7 +44,7 @@ FULL_INSTALLATION = {
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     """Builds the parser; only the module of `command` is imported."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="nnsam",
         description="Segment Anything encoders, level-set heads and box prompts for nnU-Net v2.",
         epilog="Training and prediction use nnU-Net's own commands, e.g.: nnUNetv2_train 1 2d 0 -tr nnSAMTrainer",
@@ -55,12 +56,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
             subparsers.add_parser(name, help=summary, add_help=False)
             continue
         module = importlib.import_module(module_name)
-        subparser = subparsers.add_parser(
-            name,
-            help=summary,
-            description=(module.__doc__ or summary).strip(),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        subparser = subparsers.add_parser(name, help=summary, description=(module.__doc__ or summary).strip())
         module.add_arguments(subparser)
     return parser
 
