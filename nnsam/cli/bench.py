@@ -20,6 +20,7 @@ from rich.table import Table
 
 from nnsam.cli.common import bar
 from nnsam.errors import InputError
+from nnsam.support.device import training_device
 
 
 def print_box_tables(result: dict) -> None:
@@ -208,7 +209,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_common_arguments(train, "10")
     for benchmark in (box, train):
         benchmark.add_argument(
-            "--device", choices=["cpu", "cuda"], default="cpu", help="where to compute (%(default)s)"
+            "--device", choices=["auto", "cpu", "cuda"], default="cpu", help="where to compute (default: %(default)s)"
         )
 
 
@@ -273,7 +274,8 @@ def run(args: argparse.Namespace) -> int:
 def _bench_training(args: argparse.Namespace) -> dict:
     from nnsam.bench.train import bench_training
 
-    return bench_training(rounds=10 if args.rounds is None else args.rounds, size=args.size, device=args.device)
+    rounds = 10 if args.rounds is None else args.rounds
+    return bench_training(rounds=rounds, size=args.size, device=training_device(args.device))
 
 
 def _bench_box(args: argparse.Namespace) -> dict:
@@ -284,7 +286,7 @@ def _bench_box(args: argparse.Namespace) -> dict:
         args.data,
         quick=args.quick,
         rounds=args.rounds,
-        device=args.device,
+        device=training_device(args.device),
         baselines=("ellipse", "grabcut") if args.grabcut else ("ellipse",),
         sets=args.sets,
         max_cases=args.max_cases,

@@ -13,6 +13,8 @@ from nnsam import __version__
 from nnsam.cli.common import told_warnings, unbroken_output
 from nnsam.cli.parser import CommandParser
 from nnsam.errors import NnsamError
+from nnsam.nnunet.folders import unset_variable
+from nnsam.support.installation import how_to_install_all
 
 # name -> (module, one line of help). Modules are imported only when their command is called, so that `nnsam --help`
 # stays quick; the modules in turn import torch and the like inside `run`.
@@ -64,6 +66,9 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    for problem in filter(None, (unset_variable(word.rpartition("=")[2]) for word in argv)):
+        print(f"nnsam: {problem}", file=sys.stderr)
+        return 1
     command = next((word for word in argv if not word.startswith("-")), None)
     args = build_parser(command).parse_args(argv)
     with unbroken_output():
@@ -84,7 +89,7 @@ def _run(args: argparse.Namespace) -> int:
             raise
         print(
             f"nnsam {args.command}: this command needs the full installation, and {error.name} is not installed; "
-            "run: pip install nnsam",
+            f"{how_to_install_all()}",
             file=sys.stderr,
         )
         return 1

@@ -228,6 +228,30 @@ def test_paragraphs_are_joined_and_tables_keep_their_rows():
     ]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "convert images photos masks -o /Dataset100_Lesions",
+        "convert npz-to-nnunet data --output=/Dataset100_Lesions",
+        "convert mmwhs data -o /Dataset301_HeartCT",
+        "plan-box -d /Dataset201_Boxes",
+        "box-train /Dataset201_Boxes -o bundle",
+        "fewshot prepare -d /Dataset101_Hearts -o study --sizes 4",
+        "warm-start /Dataset001_Heart/nnUNetTrainer__nnUNetPlans__2d/fold_0/checkpoint_final.pth -o start.pth",
+        "export /Dataset001_Heart/nnUNetTrainer__nnUNetPlans__2d -o bundle",
+    ],
+)
+def test_an_unset_variable_of_nnunet_is_noticed_before_anything_is_written(monkeypatch, tmp_path, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.delenv(name, raising=False)
+    assert cli.main(words.split()) == 1
+    error = capsys.readouterr().err
+    assert "as if a variable before it were not set" in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_numbers_below_zero_are_values_and_not_options():
     parser = CommandParser()
     parser.add_argument("--box")

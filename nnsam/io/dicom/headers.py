@@ -11,6 +11,7 @@ from typing import Any
 
 from nnsam.errors import InputError, SetupError
 from nnsam.io.image import decoding
+from nnsam.support.installation import how_to_install
 
 # Objects that are no images, though some have pixels.
 _NO_IMAGES = (
@@ -122,7 +123,7 @@ def import_pydicom() -> Any:
     try:
         import pydicom
     except ModuleNotFoundError as error:
-        raise SetupError("DICOM files need the package pydicom; run: pip install 'nnsam[dicom]'") from error
+        raise SetupError(f"DICOM files need the package pydicom; {how_to_install('dicom')}") from error
     return pydicom
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from nnsam.errors import InputError, SetupError
 from nnsam.io.dicom.headers import frame_groups, frame_item, import_pydicom, normal, read_data_set
 from nnsam.io.image import DicomSource, Geometry, Image, Segment, decoding, make_labels
+from nnsam.support.installation import how_to_install
 from nnsam.support.machine import package_version
 
 # Larger files leave out planes without any label.
@@ -45,7 +46,7 @@ def import_highdicom() -> Any:
     try:
         import highdicom
     except ModuleNotFoundError as error:
-        raise SetupError("DICOM SEG needs the package highdicom; run: pip install 'nnsam[dicom]'") from error
+        raise SetupError(f"DICOM SEG needs the package highdicom; {how_to_install('dicom')}") from error
     return highdicom
 
 
