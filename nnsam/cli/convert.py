@@ -45,7 +45,6 @@ def add_mmwhs_arguments(layouts: "argparse._SubParsersAction[argparse.ArgumentPa
         "mmwhs",
         help="MM-WHS: the official volumes, or CFDnet's slices",
         description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", metavar="SRC", help="folder or zip archive")
     parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="DatasetXXX_Name, absent or empty")
@@ -131,7 +130,6 @@ def _add_images_arguments(layouts: "argparse._SubParsersAction[argparse.Argument
         "images",
         help="a folder of images and a folder of masks",
         description=_IMAGES_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("images", metavar="IMAGES", help="folder")
     parser.add_argument("masks", metavar="MASKS", help="folder, which may be the same")
@@ -209,7 +207,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "npz-to-nnunet",
         help="the challenge's npz files",
         description=_NPZ_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     npz.add_argument(
         "source",

@@ -57,7 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--spacing",
         type=_numbers,
         metavar="y,x",
-        help="pixel size in mm for pictures (z,y,x for TIFF stacks); without it distances are in pixels",
+        help="pixel size in mm of the files that hold none, such as pictures (z,y,x for TIFF stacks); without it "
+        "distances are in pixels",
     )
     parser.add_argument(
         "--tolerance",

@@ -15,10 +15,13 @@ from pathlib import Path
 
 from nnsam import __version__
 from nnsam.cli.common import told_warnings, unbroken_output
+from nnsam.cli.parser import CommandParser
 from nnsam.errors import NnsamError
 from nnsam.io.limits import allowing_voxels
+from nnsam.nnunet.folders import unset_variable
 from nnsam.support.concurrency import TERMINATED, Terminated, terminable
 from nnsam.support.drafts import remove_stale_drafts
+from nnsam.support.installation import how_to_install_all
 from nnsam.support.text import clipped
 
 # name -> (module, one line of help). Modules are imported only when their command is called, so that `nnsam --help`
@@ -51,7 +54,7 @@ FULL_INSTALLATION = {
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     """Builds the parser; only the module of `command` is imported."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="nnsam",
         description="Segment Anything encoders, level-set heads and box prompts for nnU-Net v2.",
         epilog="Training and prediction use nnU-Net's own commands, e.g.: nnUNetv2_train 1 2d 0 -tr nnSAMTrainer",
@@ -63,12 +66,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
             subparsers.add_parser(name, help=summary, add_help=False)
             continue
         module = importlib.import_module(module_name)
-        subparser = subparsers.add_parser(
-            name,
-            help=summary,
-            description=(module.__doc__ or summary).strip(),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        subparser = subparsers.add_parser(name, help=summary, description=(module.__doc__ or summary).strip())
         module.add_arguments(subparser)
     return parser
 
@@ -76,6 +74,9 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    for problem in filter(None, (unset_variable(word.rpartition("=")[2]) for word in argv)):
+        print(f"nnsam: {problem}", file=sys.stderr)
+        return 1
     command = next((word for word in argv if not word.startswith("-")), None)
     args = build_parser(command).parse_args(argv)
     with unbroken_output(), terminable():
@@ -107,7 +108,7 @@ def _run(args: argparse.Namespace) -> int:
             raise
         print(
             f"nnsam {args.command}: this command needs the full installation, and {error.name} is not installed; "
-            "run: pip install nnsam",
+            f"{how_to_install_all()}",
             file=sys.stderr,
         )
         return 1

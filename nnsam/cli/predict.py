@@ -349,7 +349,9 @@ def _predict(args: argparse.Namespace, task: _Task, screen: "Screen") -> "Folder
 
 def _predict_on_ray(args: argparse.Namespace, task: _Task, screen: "Screen") -> "FolderReport":
     from nnsam.inference.folders.on_ray import predict_on_ray
+    from nnsam.inference.openvino_backend import warn_of_random_weights
 
+    warn_of_random_weights(task.bundle)  # the workers' own warnings stay on their machines
     screen.started(task.bundle, task.options, task.reason)
     return predict_on_ray(
         task.bundle,

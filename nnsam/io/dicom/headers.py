@@ -13,6 +13,7 @@ from typing import Any
 from nnsam.errors import InputError, SetupError
 from nnsam.io.dicom.lengths import check_announced
 from nnsam.io.image import decoding
+from nnsam.support.installation import how_to_install
 from nnsam.support.text import shown
 
 # Objects that are no images, though some have pixels.
@@ -125,7 +126,7 @@ def import_pydicom() -> Any:
     try:
         import pydicom
     except ModuleNotFoundError as error:
-        raise SetupError("DICOM files need the package pydicom; run: pip install 'nnsam[dicom]'") from error
+        raise SetupError(f"DICOM files need the package pydicom; {how_to_install('dicom')}") from error
     return pydicom
 
 

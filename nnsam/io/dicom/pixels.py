@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from nnsam.errors import SetupError
 from nnsam.io.dicom.headers import frame_groups, frame_item
+from nnsam.support.installation import how_to_install
 from nnsam.support.text import shown
 
 _JPEG_BASELINE = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
@@ -46,8 +47,8 @@ def stored_frame(data: Any, number: int) -> NDArray:
             if "missing dependencies" not in str(error) and "plugins are missing" not in str(error):
                 raise
             raise SetupError(
-                f"its compression ({data.file_meta.TransferSyntaxUID.name}) needs a package that is missing; run: "
-                "pip install 'nnsam[dicom]'"
+                f"its compression ({data.file_meta.TransferSyntaxUID.name}) needs a package that is missing; "
+                f"{how_to_install('dicom')}"
             ) from error
     _check_surplus(told, pixels.shape[1])
     if data.get("PhotometricInterpretation") == "PALETTE COLOR":

@@ -17,6 +17,7 @@ from nnsam.io.dicom.headers import frame_groups, frame_item, import_pydicom, nor
 from nnsam.io.dicom.lengths import check_announced, check_pixel_data
 from nnsam.io.image import DicomSource, Geometry, Image, Segment, decoding, make_labels
 from nnsam.io.limits import check_voxels
+from nnsam.support.installation import how_to_install
 from nnsam.support.machine import package_version
 
 # Larger files leave out planes without any label.
@@ -47,7 +48,7 @@ def import_highdicom() -> Any:
     try:
         import highdicom
     except ModuleNotFoundError as error:
-        raise SetupError("DICOM SEG needs the package highdicom; run: pip install 'nnsam[dicom]'") from error
+        raise SetupError(f"DICOM SEG needs the package highdicom; {how_to_install('dicom')}") from error
     return highdicom
 
 
