@@ -25,6 +25,7 @@ from nnsam.errors import InputError, SetupError
 from nnsam.exporting.calibration import CalibrationSet
 from nnsam.exporting.comparison import DICE_AGREEMENT, NetworkFiles, hard_masks, pictures_of
 from nnsam.exporting.conversion import save
+from nnsam.support.installation import how_to_install
 from nnsam.support.openvino import import_openvino
 
 _TELEMETRY = "openvino_telemetry"
@@ -48,9 +49,7 @@ def load_nncf() -> Any:
             nncf = importlib.import_module("nncf")
             importlib.import_module("torch.utils.cpp_extension")  # NNCF would import it later, with its warning
     except ImportError as error:
-        raise SetupError(
-            'NNCF, which makes int8 networks, is not installed; install it with: pip install "nnsam[int8]"'
-        ) from error
+        raise SetupError(f"NNCF, which makes int8 networks, is not installed; {how_to_install('int8')}") from error
     finally:
         logging.setLoggerClass(before)  # NNCF makes its own the class of all later loggers
     logger = logging.getLogger("nncf")

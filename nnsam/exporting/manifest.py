@@ -70,7 +70,7 @@ def readme_text(manifest: Mapping[str, Any]) -> str:
         f"Default precision: {precision['auto']} ({precision['reason']})",
         "",
         "To run it (neither PyTorch nor nnU-Net is needed):",
-        "  pip install --no-deps nnsam",
+        "  pip install --no-deps NNSAM   (its checkout, or a wheel made from it)",
         f"  pip install {_PACKAGES}",
         f"  {_COMMANDS[manifest['kind']]}",
         "",

@@ -17,6 +17,7 @@ from typing import Any
 from nnsam.errors import InputError, SetupError
 from nnsam.inference.bundle_fields import FieldError, check_fields
 from nnsam.support import openvino
+from nnsam.support.drafts import recover
 from nnsam.support.files import read_json, sha256_of_file, write_json
 from nnsam.support.openvino import check_precision
 
@@ -190,6 +191,7 @@ def check_runs_on_cpu(bundle: Bundle, device: Any) -> None:
 
 def is_bundle(folder: str | Path) -> bool:
     """Tells whether a folder holds `bundle.json`."""
+    recover(Path(folder).absolute())
     return (Path(folder) / MANIFEST).is_file()
 
 
@@ -223,6 +225,7 @@ def manifest_digest(manifest: Mapping[str, Any]) -> str:
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
+    recover(folder.absolute())
     path = folder / MANIFEST
     if not path.is_file():
         hint = "; it is a trained model folder: export it first with `nnsam export`"

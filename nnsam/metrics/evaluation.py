@@ -80,7 +80,7 @@ def evaluate(
         dataset_json: nnU-Net's file with the labels, which may be regions and an ignore label. By default it is
             looked for in `predictions`, in `references` and beside the latter; if there is none, every value found
             is a class. Objects in npz files have no classes: each case has its own.
-        spacing: pixel size in array order, for pictures (PNG, TIFF), which hold none; without it: pixels.
+        spacing: pixel size in array order, for files that hold none, such as pictures (PNG, TIFF); without it: pixels.
         profile: one of `PROFILES`.
         options: options of the profile.
         reference_key: which array of npz references counts, see `read_npz_labels`.
@@ -105,6 +105,7 @@ def evaluate(
     classes, source = _find_classes(Path(predictions), Path(references), dataset_json, pairs, rules, reference_key)
     rows: list[ClassScore] = []
     units: dict[str, str] = {}
+    spacing_is_used = spacing is None
     for case in progress(list(pairs)):
         prediction = _read(pairs[case][0], PREDICTION_KEY, rules)
         reference = _read(pairs[case][1], reference_key, rules)
@@ -112,15 +113,21 @@ def evaluate(
         _check_geometry(case, prediction, reference)
         _warn_of_other_scale(case, prediction, reference)
         case_spacing, unit = _case_spacing(pairs[case][1], reference, spacing, rules)
+        spacing_is_used |= reference.spacing is None
         units.setdefault(unit, case)
         if len(units) > 1 and not rules.pictures_in_pixels:
-            raise InputError(f"Distances would be in mm and in pixels ({', '.join(units.values())}); give --spacing.")
+            raise InputError(
+                f"Distances would be in mm in {units['mm']} and in pixels in {units['pixels']}; give the pixel size of "
+                "the files that hold none with --spacing, or score them in a folder of their own."
+            )
         if classes is not None:
             classes.check_values(prediction.pixels, f"The prediction of {case}", with_ignore=False)
             classes.check_values(reference.pixels, f"The reference of {case}", with_ignore=True)
         case_classes = classes or _own_classes(prediction, reference, rules)
         masks = CaseMasks(prediction.pixels, reference.pixels, case_classes, case_spacing)
         rows += _score_case(case, masks, rules, options)
+    if not spacing_is_used:
+        raise InputError(f"{pairs[case][1]} holds its own spacing, as do all references; leave out --spacing.")
     return Evaluation(rows, classes or Classes({}), source, profile, options, " or ".join(sorted(units)), tuple(pairs))
 
 
@@ -205,15 +212,16 @@ def _case_spacing(
             raise InputError(f"This profile measures {path} in pixels; leave out --spacing.")
         return (1.0,) * ndim, "pixels"
     if reference.spacing is not None:
-        if given is not None:
-            raise InputError(f"{path} holds its own spacing {reference.spacing}; leave out --spacing.")
-        return reference.spacing, "mm"
+        return reference.spacing, "mm"  # --spacing is for those without one
     if given is None:
         if ndim == 3:
             raise InputError(f"{path} is a volume without spacing; give --spacing z,y,x.")
         return (1.0, 1.0), "pixels"
     if len(given) != ndim:
-        raise InputError(f"{path} has {ndim} dimensions, but --spacing holds {len(given)} values.")
+        raise InputError(
+            f"{path} has {ndim} dimensions, but --spacing holds {len(given)} values; score pictures and volumes that "
+            "hold no spacing in folders of their own."
+        )
     return tuple(given), "mm"
 
 
