@@ -91,18 +91,20 @@ class Geometry:
 
 # Axes count as lying in one plane where the volume of their unit vectors is smaller.
 _SINGULAR = 1e-3
+# No pixel is smaller or larger, in mm or whatever unit a file means; squares of such numbers are still numbers.
+SMALLEST, LARGEST = 1e-9, 1e9
 
 
 def check_geometry(source: str | Path, geometry: Geometry) -> None:
     """Refuses a place that is none, before a library makes 1 mm of it.
 
     Raises:
-        InputError: nan, infinite, a pixel size of 0 or less, or axes that lie in one plane.
+        InputError: nan, infinite, a pixel size of 0 or less or of another world, or axes that lie in one plane.
     """
     numbers = np.array([*geometry.spacing, *geometry.origin, *geometry.direction], float)
     if not np.isfinite(numbers).all():
         raise InputError(f"{source} places its pixels at nan or infinity; mend its header.")
-    if min(geometry.spacing) <= 0:
+    if not all(SMALLEST <= size <= LARGEST for size in geometry.spacing):
         text = " x ".join(f"{size:g}" for size in geometry.spacing)
         raise InputError(f"{source} states a pixel size of {text}; expected numbers above 0, so mend its header.")
     axes = np.reshape(geometry.direction, (geometry.dimensions, geometry.dimensions))

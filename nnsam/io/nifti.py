@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError
-from nnsam.io.image import Geometry, Image, Tolerance, agree, make_image, make_labels
+from nnsam.io.image import LARGEST, SMALLEST, Geometry, Image, Tolerance, agree, make_image, make_labels
 from nnsam.io.limits import DEFLATE_RATIO, check_stored, check_voxels
 from nnsam.support.text import shown
 
@@ -301,7 +301,8 @@ def _check_pixel_size(path: Path, header: Any) -> None:
     """Refuses a header without pixel size, which nibabel and ITK take for 1 mm; an axis of one pixel needs none."""
     sides = header["dim"][1:4][: max(int(header["dim"][0]), 0)]
     stated = np.abs(header["pixdim"][1:4][: len(sides)].astype(np.float64))
-    if not np.isfinite(stated).all() or (stated[sides > 1] == 0).any():
+    is_none = ~np.isfinite(stated) | (stated > LARGEST) | ((stated < SMALLEST) & (sides[: len(stated)] > 1))
+    if is_none.any():
         text = " x ".join(f"{size:g}" for size in stated)
         raise InputError(
             f"{path} states a pixel size of {text}; expected numbers above 0, so mend pixdim in its header."

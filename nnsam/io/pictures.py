@@ -226,6 +226,8 @@ def _opened_tiff(path: Path) -> Iterator[Any]:
             check_stored(path, _stored_bytes(series), _TIFF_RATIOS.get(name, _TIFF_RATIO))
             if any(page is None for page in series.pages):
                 raise InputError(f"{path} announces more pages than it holds; copy or export it again.")
+            if name == "NONE" and sum(series.keyframe.databytecounts) >= series.keyframe.nbytes + _row_bytes(series):
+                raise InputError(f"{path} holds more than its header announces; copy or export it again.")
         yield tiff
 
 
@@ -233,6 +235,14 @@ def _stored_bytes(series: Any) -> int:
     """Bytes of a series' pixels; below 8 bits they are packed."""
     bits = series.keyframe.bitspersample
     return series.size * (bits if isinstance(bits, int) else series.dtype.itemsize * 8) // 8
+
+
+def _row_bytes(series: Any) -> int:
+    """Of a page; tiles reach beyond it, and may lie in several planes."""
+    page = series.keyframe
+    if page.is_tiled:
+        return math.prod(page.chunks) * page.dtype.itemsize * len(page.databytecounts)
+    return max(4, page.nbytes // page.imagelength)
 
 
 def _decoded(path: Path, pages: Any) -> NDArray:

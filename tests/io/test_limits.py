@@ -141,6 +141,30 @@ def test_a_tiff_reads_no_other_file(tmp_path):
         assert found is None or not (found == 9).any()
 
 
+ZYX = {"axes": "ZYX"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"imagej": True, "metadata": ZYX}, {"ome": True, "metadata": ZYX}, {"rowsperstrip": 3}, {"tile": (16, 16)}],
+    ids=str,
+)
+def test_tiffs_that_hold_more_than_they_announce_are_refused(tmp_path, options):
+    pages = np.arange(4 * 20 * 24, dtype=np.uint8).reshape(4, 20, 24)
+    tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack", **options)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").pixels, pages)
+    tifffile.imwrite(tmp_path / "b.tif", np.moveaxis(pages[:3], 0, -1), photometric="rgb", metadata=None)
+    with tifffile.TiffFile(tmp_path / "b.tif") as tiff:
+        place = tiff.pages.first.tags["SamplesPerPixel"].valueoffset
+    content = bytearray((tmp_path / "b.tif").read_bytes())
+    content[place : place + 2] = struct.pack("<H", 1)
+    (tmp_path / "b.tif").write_bytes(content)
+    with pytest.raises(InputError, match=r"b\.tif"):
+        reader("Tiff3DIO").read_images([tmp_path / "b.tif"])
+    with pytest.raises(InputError, match=r"b\.tif"):
+        read_image(tmp_path / "b.tif")
+
+
 def npz(path, key="imgs", shape="(4, 6)", kind="|u1", content=bytes(24), compression=zipfile.ZIP_DEFLATED):
     header = f"{{'descr': {kind!r}, 'fortran_order': False, 'shape': {shape}, }}".encode()
     header += b" " * (-(len(header) + 11) % 64) + b"\n"

@@ -113,6 +113,8 @@ def test_a_header_that_contradicts_itself_or_the_length_is_refused_by_every_read
         {"pixdim": (float("nan"), 1.0, 1.0), "sform_code": 0},
         {"pixdim": (1.0, 0.0, 1.0), "sform_code": 0},
         {"pixdim": (1.0, float("inf"), 1.0)},
+        {"pixdim": (1.0, 1e-30, 1.0)},
+        {"pixdim": (1.0, 1e30, 1.0)},
     ],
     ids=str,
 )

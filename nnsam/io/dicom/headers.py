@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from nnsam.errors import InputError, SetupError
-from nnsam.io.dicom.lengths import check_announced
-from nnsam.io.image import decoding
+from nnsam.io.dicom.lengths import check_announced, check_deflated
+from nnsam.io.image import LARGEST, SMALLEST, decoding
 from nnsam.support.installation import how_to_install
 from nnsam.support.text import shown
 
@@ -158,6 +158,7 @@ def read_data_set(path: Path, *, pixels: bool, tags: Iterable[str] | None = None
     pydicom = import_pydicom()
     sentence = "{path} is damaged, cut off or no DICOM file ({reason}); copy or export it again."
     with decoding(path, sentence):
+        check_deflated(path)
         names = None if tags is None else list(dict.fromkeys(tags))
         force = looks_like_dicom(path)
         data = pydicom.dcmread(path, force=force, stop_before_pixels=not pixels, specific_tags=names)
@@ -315,7 +316,7 @@ def _pair(data: Any, name: str) -> tuple[float, float] | None:
     if value is None or value == "":
         return None
     sizes = [float(size) for size in (value if isinstance(value, Sequence) else [value])]
-    if len(sizes) == 2 and all(math.isfinite(size) and size > 0 for size in sizes):
+    if len(sizes) == 2 and all(SMALLEST <= size <= LARGEST for size in sizes):
         return sizes[0], sizes[1]
     if not sizes:
         return None

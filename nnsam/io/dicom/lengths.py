@@ -3,15 +3,52 @@
 Lengths of pixel data: PS3.5, section 8, https://dicom.nema.org/medical/dicom/current/output/html/part05.html
 """
 
+import zlib
 from pathlib import Path
 from typing import Any
 
-from nnsam.io.limits import DEFLATE_RATIO, check_stored, check_voxels
+from nnsam.errors import InputError
+from nnsam.io.limits import DEFLATE_RATIO, check_stored, check_voxels, max_voxels
 from nnsam.support.text import shown
 
 # Every frame of compressed data is an item of its own, with a tag and a length.
 _ITEM_BYTES = 8
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_META_START = 132
+_CHUNK = 1 << 20
+# Of a header, beside its pixels.
+_HEADER_BYTES = 1 << 26
+
+
+def check_deflated(path: Path) -> None:
+    """Refuses a deflated data set that is longer than as many voxels as are allowed; pydicom inflates it at once.
+
+    Raises:
+        InputError: it is longer.
+        Exception: whatever pydicom and zlib raise about a damaged file.
+    """
+    from pydicom.filereader import read_file_meta_info
+
+    with path.open("rb") as file:
+        if _DEFLATED not in file.read(4096):
+            return
+        meta = read_file_meta_info(path)
+        if meta.get("TransferSyntaxUID") != _DEFLATED.decode():
+            return
+        # The group length's own element has 12 bytes.
+        file.seek(_META_START + 12 + int(meta.FileMetaInformationGroupLength))
+        inflater, length = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        limit = 8 * max_voxels() + _HEADER_BYTES
+        while not inflater.eof and (chunk := inflater.unconsumed_tail or file.read(_CHUNK)):
+            length += len(inflater.decompress(chunk, _CHUNK))
+            if length > limit:
+                raise InputError(
+                    f"{path} inflates to more than {limit} bytes, which {max_voxels()} voxels need at most; if it is "
+                    "really that large, raise --max-voxels."
+                )
 
 
 def pixel_grid(data: Any) -> tuple[int, int, int, int]:

@@ -159,3 +159,15 @@ def test_segmentations_are_measured_too(tmp_path):
         with pytest.raises(InputError, match=r"wrong\.dcm"):
             read_labels(tmp_path / "wrong.dcm")
         setattr(data, name, before)
+
+
+def test_a_deflated_data_set_is_measured_before_it_is_inflated(tmp_path, monkeypatch):
+    data = make_dicom(np.zeros((64, 80), np.uint16), bits=12)
+    data.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    path = save(tmp_path / "a.dcm", data)
+    assert read_image(path).shape == (64, 80)
+    monkeypatch.setattr("nnsam.io.dicom.lengths._HEADER_BYTES", 1000)
+    monkeypatch.setenv("NNSAM_MAX_VOXELS", "1000")
+    monkeypatch.setattr(pydicom, "dcmread", None)
+    with pytest.raises(InputError, match="inflates to more than 9000 bytes"):
+        read_image(path)
