@@ -60,7 +60,7 @@ def check_boxes(boxes: ArrayLike, shape: Sequence[int], source: str = "boxes") -
     array: NDArray[np.float64] | None
     try:
         array = np.asarray(boxes, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         array = None
     if array is None or array.ndim == 0:
         raise InputError(f"{source}: expected boxes as {expected}, all numbers; found {shown(boxes)}")

@@ -382,3 +382,22 @@ TARGETS: dict[str, Callable] = {
     "checkpoint": _checkpoint_target,
     "trainer name": _trainer_target,
 }
+
+
+def _hang(folder, rng):
+    while True:
+        pass
+
+
+def _crash(folder, rng):
+    import os
+
+    os._exit(11)
+
+
+def _trace(folder, rng):
+    return {}["nothing"]
+
+
+# What the campaign has to notice; used by its own tests alone.
+EXAMPLES = {"hang": _hang, "crash": _crash, "trace": _trace, "read": lambda folder, rng: None}
