@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from nnsam.bench.measuring import Candidate, Timing, speedup, time_alternating
 from nnsam.nnunet.commands import run_nnunet
 from nnsam.nnunet.folders import NNUNET_FOLDERS
+from nnsam.support.drafts import temporary_folder
 from nnsam.support.machine import describe_machine
 
 # The name of the row -> the trainer; the first one is what the others are compared with.
@@ -75,13 +75,13 @@ def _row(name: str, ours: Timing, stock: Timing) -> dict:
 def _workspace() -> Iterator[Path]:
     """A temporary folder that nnU-Net takes for its three folders, with data loading in this process."""
     before = dict(os.environ)
-    with tempfile.TemporaryDirectory(prefix="nnsam_bench_") as root:
+    with temporary_folder() as root:
         for name in NNUNET_FOLDERS:
-            (Path(root) / name).mkdir()
-        os.environ.update({name: str(Path(root) / name) for name in NNUNET_FOLDERS})
+            (root / name).mkdir()
+        os.environ.update({name: str(root / name) for name in NNUNET_FOLDERS})
         os.environ.update({"nnUNet_n_proc_DA": "0", "NNSAM_WEIGHTS": "random"})
         try:
-            yield Path(root)
+            yield root
         finally:
             os.environ.clear()
             os.environ.update(before)

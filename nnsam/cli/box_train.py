@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnsam.cli.common import add_voxel_limit
 from nnsam.cli.convert import add_matching_arguments
 from nnsam.errors import InputError, NnsamError
 from nnsam.support.device import DEVICES, training_device
@@ -442,6 +443,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--work", metavar="FOLDER", type=Path, help="work folder (default: BUNDLE_work)")
     add_matching_arguments(parser)
+    add_voxel_limit(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ Example:
 import argparse
 import re
 
-from nnsam.cli.common import bar
+from nnsam.cli.common import add_voxel_limit, bar
 from nnsam.errors import InputError
 
 _DESCRIPTION = """Turns MM-WHS into a raw nnU-Net data set: the official volumes, or CFDnet's slices of them.
@@ -66,6 +66,7 @@ def add_mmwhs_arguments(layouts: "argparse._SubParsersAction[argparse.ArgumentPa
         "--trust-image-geometry", action="store_true", help="take label arrays as they are, whatever their headers say"
     )
     parser.set_defaults(convert=_convert)
+    add_voxel_limit(parser)
 
 
 def _size(text: str) -> tuple[int, int] | str:
@@ -142,6 +143,7 @@ def _add_images_arguments(layouts: "argparse._SubParsersAction[argparse.Argument
         help="name of the grey channel; CT makes nnU-Net normalise by Hounsfield units (default: %(default)s)",
     )
     parser.set_defaults(convert=_convert_images)
+    add_voxel_limit(parser)
 
 
 def add_matching_arguments(parser: argparse.ArgumentParser) -> None:
@@ -233,6 +235,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--patient-regex", metavar="REGEX", help="patient in a case's name, for --objects: group 1, or all"
     )
     npz.set_defaults(convert=_convert_npz)
+    add_voxel_limit(npz)
     _add_images_arguments(layouts)
     add_mmwhs_arguments(layouts)
 

@@ -27,7 +27,7 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from nnsam.cli.common import bar
+from nnsam.cli.common import add_voxel_limit, bar
 
 if TYPE_CHECKING:
     from nnsam.metrics.evaluation import Evaluation
@@ -76,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", metavar="FILE", help="write all scores as JSON; - for standard output, no table")
     parser.add_argument("--csv", metavar="FILE", help="write one line per case and class")
+    add_voxel_limit(parser)
 
 
 def run(args: argparse.Namespace) -> int:

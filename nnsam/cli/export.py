@@ -17,6 +17,8 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+from nnsam.cli.common import add_voxel_limit
+
 if TYPE_CHECKING:
     from nnsam.inference.bundle import Bundle
 
@@ -60,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--overwrite", action="store_true", help="replace an older bundle, once the new one is complete"
     )
     parser.add_argument("--json", action="store_true", help="print precision and parity as one JSON object")
+    add_voxel_limit(parser)
 
 
 def run(args: argparse.Namespace) -> int:

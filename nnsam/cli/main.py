@@ -1,20 +1,28 @@
 """Entry point of the `nnsam` command: dispatch, error messages and exit codes.
 
-Exit codes: 0 done, 1 failed (one sentence on standard error says why), 2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 failed (one sentence on standard error says why), 2 wrong usage, 130 interrupted (Ctrl-C), 143
+terminated (SIGTERM).
 """
 
 import argparse
 import importlib
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from nnsam import __version__
 from nnsam.cli.common import told_warnings, unbroken_output
 from nnsam.cli.parser import CommandParser
 from nnsam.errors import NnsamError
+from nnsam.io.limits import allowing_voxels
 from nnsam.nnunet.folders import unset_variable
+from nnsam.support.concurrency import TERMINATED, Terminated, terminable
+from nnsam.support.drafts import remove_stale_drafts
 from nnsam.support.installation import how_to_install_all
+from nnsam.support.text import clipped
 
 # name -> (module, one line of help). Modules are imported only when their command is called, so that `nnsam --help`
 # stays quick; the modules in turn import torch and the like inside `run`.
@@ -72,18 +80,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     command = next((word for word in argv if not word.startswith("-")), None)
     args = build_parser(command).parse_args(argv)
-    with unbroken_output():
+    with unbroken_output(), terminable():
         return _run(args)
+
+
+# Longer messages repeat what they are about.
+_MESSAGE = 4000
+
+
+def _sentence(error: NnsamError) -> str:
+    text = str(error)
+    return text if len(text) <= _MESSAGE else clipped(text, _MESSAGE)
 
 
 def _run(args: argparse.Namespace) -> int:
     try:
-        with told_warnings(args.command):
+        with suppress(OSError):  # no place for temporary files at all
+            remove_stale_drafts(Path(tempfile.gettempdir()))  # which may hold patients' images
+        with told_warnings(args.command), allowing_voxels(getattr(args, "max_voxels", None)):
             return int(importlib.import_module(COMMANDS[args.command][0]).run(args))
     except NnsamError as error:
         if os.environ.get("NNSAM_TRACEBACK"):
             raise
-        print(f"nnsam {args.command}: {error}", file=sys.stderr)
+        print(f"nnsam {args.command}: {_sentence(error)}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         if os.environ.get("NNSAM_TRACEBACK") or (error.name or "").split(".")[0] not in FULL_INSTALLATION:
@@ -94,9 +113,10 @@ def _run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 1
-    except KeyboardInterrupt:
-        print(f"nnsam {args.command}: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        terminated = isinstance(error, Terminated)
+        print(f"nnsam {args.command}: {'terminated' if terminated else 'interrupted'}", file=sys.stderr)
+        return TERMINATED if terminated else 130
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnsam.cli.common import add_voxel_limit
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -101,6 +103,7 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--json", metavar="FILE", help="write seconds per case, precision and machine as JSON; - for standard output"
     )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    add_voxel_limit(parser)
     parser.add_argument(
         "--ray",
         nargs="?",

@@ -30,7 +30,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnsam.cli.common import bar
+from nnsam.cli.common import add_voxel_limit, bar
 from nnsam.support.device import DEVICES
 
 if TYPE_CHECKING:
@@ -143,6 +143,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write the probabilities in each box as npz: OUT_probabilities.npz, or probabilities/ in a folder",
     )
+    add_voxel_limit(parser)
 
 
 def run(args: argparse.Namespace) -> int:

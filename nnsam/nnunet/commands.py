@@ -8,7 +8,6 @@ import importlib
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +15,8 @@ from typing import IO, Any
 from nnsam import errors
 from nnsam.errors import NnsamError, SetupError
 from nnsam.support.concurrency import end, start_guarded
+from nnsam.support.drafts import temporary_folder
+from nnsam.support.files import load_json
 
 # Exit code of a command that is not installed, as a shell's.
 NOT_FOUND = 127
@@ -74,8 +75,8 @@ def call_in_fresh_interpreter(function: str, **arguments: Any) -> Any:
     Raises:
         NnsamError: the function raised one, which is raised here too, or its process ended without a result.
     """
-    with tempfile.TemporaryDirectory(prefix="nnsam_") as folder:
-        answer = Path(folder, "answer.json")
+    with temporary_folder() as folder:
+        answer = folder / "answer.json"
         process = _start(["--answer", str(answer), function, json.dumps(arguments)], _STANDARD_ERROR)
         try:
             process.wait()
@@ -83,7 +84,7 @@ def call_in_fresh_interpreter(function: str, **arguments: Any) -> Any:
             end(process)
         if process.returncode or not answer.is_file():
             raise NnsamError(f"{function.partition(':')[2]} failed ({_how(process)}); see the lines above")
-        content = json.loads(answer.read_text(encoding="utf-8"))
+        content = load_json(answer)
     if "error" in content:
         raise getattr(errors, content["error"])(content["message"])
     return content["result"]

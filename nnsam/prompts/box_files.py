@@ -19,6 +19,7 @@ from nnsam.io.reading import read_labels
 from nnsam.prompts.convention import check_boxes
 from nnsam.support.files import read_json
 from nnsam.support.suggestions import did_you_mean
+from nnsam.support.text import shown
 
 MAX_LABEL = 65535
 
@@ -74,14 +75,14 @@ def _own_boxes(file: InputFile, image: Image) -> BoxPrompts:
 
 def _prompts(boxes: Any, labels: Any, image: Image, source: str) -> BoxPrompts:
     if not isinstance(boxes, list) and np.ndim(boxes) == 0:
-        raise InputError(f"{source}: expected a list of boxes; found {boxes!r}.")
+        raise InputError(f"{source}: expected a list of boxes; found {shown(boxes)}.")
     checked = _checked(boxes, image, source)
     if labels is None:
         labels = list(range(1, len(checked) + 1))
     if not isinstance(labels, list) or len(labels) != len(checked):
-        raise InputError(f"{source}: expected one label per box, {len(checked)} in all; found {labels!r}.")
+        raise InputError(f"{source}: expected one label per box, {len(checked)} in all; found {shown(labels)}.")
     if not all(type(label) is int and 1 <= label <= MAX_LABEL for label in labels):
-        raise InputError(f"{source}: labels must be whole numbers from 1 to {MAX_LABEL}; found {labels!r}.")
+        raise InputError(f"{source}: labels must be whole numbers from 1 to {MAX_LABEL}; found {shown(labels)}.")
     return BoxPrompts(checked, tuple(labels))
 
 
@@ -97,7 +98,9 @@ def _checked(boxes: Any, image: Image, source: str) -> NDArray[np.int64]:
 def _json_source(path: Path, inputs: Sequence[InputFile] | None) -> BoxSource:
     content = read_json(path, "expected a list of boxes, or an object from file names to boxes.")
     if not isinstance(content, (list, dict)):
-        raise InputError(f"{path}: expected a list of boxes, or an object from file names to boxes; found {content!r}.")
+        raise InputError(
+            f"{path}: expected a list of boxes, or an object from file names to boxes; found {shown(content)}."
+        )
     by_name = content if isinstance(content, dict) and "boxes" not in content else None
     if by_name is not None and inputs is not None:
         _check_names(path, by_name, inputs)

@@ -1,4 +1,4 @@
-"""Threads whose results come in order, and processes that end with the one that started them."""
+"""Threads whose results come in order, and processes that end when they are told to, or with their starter."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import IO, TypeVar
 
 Item = TypeVar("Item")
@@ -36,6 +37,36 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], threa
         finally:
             for future in waiting:
                 future.cancel()
+
+
+# Exit code of a process that SIGTERM has ended, as a shell tells it.
+TERMINATED = 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as sent by `kill`, containers and batch systems; it ends work as Ctrl-C does."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Raises `Terminated` in the block at the first SIGTERM, so that it leaves nothing behind; main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    process = os.getpid()
+
+    def terminate(number: int, frame: object) -> None:
+        if os.getpid() != process:  # a fork, whose owner ends it so
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        signal.signal(number, signal.SIG_IGN)  # while it is tidied up
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 _PATIENCE_SECONDS = 5.0

@@ -3,26 +3,30 @@
 import hashlib
 import json
 import os
+import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from nnsam.errors import InputError
+from nnsam.support.drafts import NEW, OLD, draft_of, exchange, recover, temporary_folder, to_disk
+from nnsam.support.text import clipped
 
 _BLOCK = 1 << 20
 
 
 @contextmanager
-def atomic_folder(destination: str | Path) -> Iterator[Path]:
+def atomic_folder(destination: str | Path, durable: bool = False) -> Iterator[Path]:
     """Gives an empty temporary folder beside `destination` that takes its name when the block ends without error.
 
-    On any error, Ctrl-C included, the temporary folder is removed and `destination` is as it was before.
+    On any error, Ctrl-C included, the temporary folder is removed and `destination` is as it was before; what a killed
+    process leaves, the next one removes.
 
     Args:
         destination: folder to create; its parents are made. It may exist, but only empty.
+        durable: wait until its files are on the disk, before it gets its name.
 
     Yields:
         The folder to write into.
@@ -39,49 +43,44 @@ def atomic_folder(destination: str | Path) -> Iterator[Path]:
         ['a.txt']
     """
     destination = Path(destination).absolute()
+    recover(destination)
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise InputError(f"{destination} already exists and is not an empty folder; choose another one or remove it.")
-    holder = _temporary_folder(destination)
-    try:
-        folder = holder / destination.name
+    with draft_of(destination, is_folder=True) as holder:
+        folder = holder / destination.name  # in a private folder, so that it has the user's own mode
         folder.mkdir()
         yield folder
+        if durable:
+            to_disk(folder)
         if destination.is_dir():
             destination.rmdir()  # empty; Windows does not replace a folder by a folder
         os.replace(folder, destination)
-    finally:
-        shutil.rmtree(holder, ignore_errors=True)
-
-
-def _temporary_folder(destination: Path) -> Path:
-    """Makes a folder beside `destination`, on the same disk."""
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        # mkdtemp's folder is private (mode 700), so that the result is a folder inside it, with the user's own mode.
-        return Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
-    except OSError as error:
-        raise InputError(f"{destination.parent} cannot be written to ({error.strerror or error}).") from error
 
 
 @contextmanager
 def replaced_folder(destination: str | Path) -> Iterator[Path]:
     """As :func:`atomic_folder`, but `destination` may hold something, which stays until the block has ended well.
 
-    The caller has looked at what it holds: nothing of it is kept.
+    The caller has looked at what it holds: nothing of it is kept. At every moment there is the old folder or the new
+    one: they are swapped in one step. Where the disk cannot do that, there are two; what is killed between them is
+    finished when the folder is next looked for, see :func:`nnsam.support.drafts.recover`. What is complete is on the
+    disk before it gets its name.
 
     Raises:
         InputError: `destination` is a file, or cannot be replaced.
     """
-    destination = Path(destination).absolute()
+    destination = Path(os.path.realpath(destination))  # a link stays one
+    recover(destination)
     if not destination.is_dir():
-        with atomic_folder(destination) as folder:
+        with atomic_folder(destination, durable=True) as folder:
             yield folder
         return
-    holder = _temporary_folder(destination)
-    new, old = holder / "new", holder / "old"
-    try:
-        with atomic_folder(new) as folder:
+    with draft_of(destination, is_folder=True) as holder:
+        new, old = holder / NEW, holder / OLD
+        with atomic_folder(new, durable=True) as folder:
             yield folder
+        if exchange(new, destination):
+            return
         try:
             os.replace(destination, old)
             try:
@@ -91,8 +90,6 @@ def replaced_folder(destination: str | Path) -> Iterator[Path]:
                 raise
         except OSError as error:
             raise InputError(f"{destination} cannot be replaced ({error.strerror or error}).") from error
-    finally:
-        shutil.rmtree(holder, ignore_errors=True)
 
 
 # Names of this process's open files; behind them a shell may have put a file, which is not theirs to replace.
@@ -121,24 +118,17 @@ def atomic_file(destination: str | Path) -> Iterator[Path]:
         with _through(destination) as passed:
             yield passed
         return
-    temporary = destination.with_name(f".{os.getpid()}.{destination.name}")
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-    except OSError as error:
-        raise InputError(f"{destination} cannot be written ({error.strerror or error}).") from error
-    try:
+    with draft_of(destination) as temporary:
         yield temporary
+        to_disk(temporary)  # else a power cut may leave an empty file under the name
         os.replace(temporary, destination)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def _through(device: Path) -> Iterator[Path]:
     """Gives a temporary path whose content is passed on to a device or pipe."""
-    with tempfile.TemporaryDirectory(prefix="nnsam_") as folder:
-        temporary = Path(folder, device.name)
+    with temporary_folder() as folder:
+        temporary = folder / device.name
         temporary.touch()
         yield temporary
         try:
@@ -146,6 +136,66 @@ def _through(device: Path) -> Iterator[Path]:
                 shutil.copyfileobj(content, target)
         except OSError as error:
             raise InputError(f"{device} cannot be written ({error.strerror or error}).") from error
+
+
+# JSON files of others, bundles, model folders and boxes of a million objects among them, have less than this.
+JSON_BYTES = 64 * 2**20
+JSON_LEVELS = 100
+# Whole numbers of more digits than any field holds; arithmetic with them overflows far from here.
+_JSON_DIGITS = 40
+_JSON_MARKS = re.compile(r'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON text says, within limits that keep hostile texts from filling the memory or the stack.
+
+    Args:
+        text: bytes are UTF-8, with or without a byte order mark.
+
+    Raises:
+        ValueError: no JSON, not UTF-8, longer than 64 MiB, of more than 100 levels, or with a whole number of more than
+            40 digits.
+
+    Example:
+        >>> parse_json(b'{"a": [1]}')
+        {'a': [1]}
+    """
+    if len(text) > JSON_BYTES:
+        raise ValueError(f"it is longer than {JSON_BYTES // 2**20} MiB")
+    if isinstance(text, bytes):
+        try:
+            text = text.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise ValueError("its text is not in UTF-8") from None
+    if text.count("[") + text.count("{") > JSON_LEVELS:
+        _check_levels(text)
+    return json.loads(text, parse_int=_whole_number)
+
+
+def _check_levels(text: str) -> None:
+    level = 0
+    for found in _JSON_MARKS.finditer(text):
+        mark = found[0]
+        level += 1 if mark in "[{" else -1 if mark in "]}" else 0
+        if level > JSON_LEVELS:
+            raise ValueError(f"it has more than {JSON_LEVELS} levels of lists and objects")
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > _JSON_DIGITS:
+        raise ValueError(f"it holds a whole number of {len(text)} digits")
+    return int(text)
+
+
+def load_json(path: str | Path) -> Any:
+    """What a JSON file says; see `parse_json`, and `read_json` for one that raises sentences.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: see `parse_json`.
+    """
+    with open(path, "rb") as file:
+        return parse_json(file.read(JSON_BYTES + 1))
 
 
 def read_json(path: str | Path, expected: str, missing: str | None = None) -> Any:
@@ -157,15 +207,14 @@ def read_json(path: str | Path, expected: str, missing: str | None = None) -> An
         missing: the sentence where there is no such file; None for that of any unreadable file.
 
     Raises:
-        InputError: no such file, an unreadable one, or no JSON.
+        InputError: no such file, an unreadable one, no JSON, or beyond the limits of `parse_json`.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:  # text that is not UTF-8 or not JSON raises a ValueError
+        return load_json(path)
+    except (OSError, ValueError) as error:
         if missing is not None and isinstance(error, FileNotFoundError | NotADirectoryError):
             raise InputError(missing) from None
-        is_other_text = isinstance(error, UnicodeDecodeError)
-        reason = "its text is not in UTF-8" if is_other_text else getattr(error, "strerror", None) or error
+        reason = clipped(getattr(error, "strerror", None) or error)
         raise InputError(f"{path} cannot be read as JSON ({reason}); {expected}") from error
 
 

@@ -1,8 +1,10 @@
 """Work for the machines of a Ray cluster, which is joined or started; Ray itself repeats what a lost worker had."""
 
 import os
+import signal
 import socket
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -112,13 +114,23 @@ def connected(address: str | None, workers: int | None) -> Iterator[tuple[int, i
     mine = not ray.is_initialized()
     try:
         if mine:
-            _connect(ray, address or os.environ.get("RAY_ADDRESS"), workers)
+            with _own_handler():
+                _connect(ray, address or os.environ.get("RAY_ADDRESS"), workers)
         machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
         workers = workers or sum(max(1, count // _PROCESSORS_PER_WORKER) for count in machines if count)
         yield workers, processors_per_worker(machines, workers)
     finally:
         if mine:
             ray.shutdown()
+
+
+@contextmanager
+def _own_handler() -> Iterator[None]:
+    """Keeps Ray from taking over SIGTERM, which it answers by an exit code of its own."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if before is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def free_processors() -> int:

@@ -5,7 +5,6 @@ lacks the SAM branch and the fusion; with the fusion at its initial identity, th
 computes what the nnU-Net computes.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from nnsam.errors import InputError
 from nnsam.nnunet.allowed import check_plans
 from nnsam.nnunet.checkpoint import read_nnunet_checkpoint
 from nnsam.nnunet.trainer_names import trainer_class
+from nnsam.support.files import atomic_file
 from nnsam.training.checks import check_configuration
 from nnsam.training.sam_trainer import fill_encoder
 
@@ -68,10 +68,6 @@ def write_warm_start(source: str | Path, target: str | Path, trainer: str = "nnS
         )
     if network.sam is not None:
         fill_encoder(network.sam, None if cls.random_encoder else weights.resolve(), cls.seed or 0)
-    temporary = target.with_name(f".{target.name}.tmp")
-    try:
-        torch.save({"network_weights": network.state_dict(), "trainer_name": trainer}, temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_file(target) as draft:
+        torch.save({"network_weights": network.state_dict(), "trainer_name": trainer}, draft)
     return {"taken": len(taken), "added": len(network.state_dict()) - len(taken)}

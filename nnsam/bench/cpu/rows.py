@@ -7,7 +7,6 @@ passed on; time depends on size and number of objects alone, so synthetic images
 import gc
 import json
 import statistics
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from nnsam.bench.measuring import Candidate, run_cold, segment_command, time_alt
 from nnsam.bench.models import open_predictor
 from nnsam.errors import InputError
 from nnsam.io.writing import write_png
+from nnsam.support.drafts import temporary_folder
 
 if TYPE_CHECKING:
     from nnsam.inference import BoxPredictor
@@ -304,8 +304,7 @@ def _cold(model: Path, row: TableRow, precision: str, threads: int, rounds: int)
         `peak_mb`: the highest of the cached runs; `peak_uncached_mb`. The uncached ones are None for PyTorch.
     """
     compiles = precision != PYTORCH_ROW
-    with tempfile.TemporaryDirectory(prefix="nnsam_bench_") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         image, boxes, output = _write_case(row, folder)
         options = ["--precision", precision if compiles else "f32", *(["--threads", str(threads)] if threads else [])]
         command = segment_command(model, image, boxes, output, options)

@@ -2,7 +2,6 @@
 
 import gc
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
@@ -18,6 +17,7 @@ from nnsam.bench.models import open_predictor, random_bundle, random_encoder, ra
 from nnsam.errors import InputError
 from nnsam.inference.bundle import Bundle, bundle_precisions
 from nnsam.prompts.encoding import ENCODINGS
+from nnsam.support.drafts import temporary_folder
 from nnsam.support.machine import describe_machine, package_version
 from nnsam.support.openvino import COMPUTED, cpu_precisions
 
@@ -75,18 +75,18 @@ def bench_cpu(
     chosen = choose_rows(rows, quick)
     rounds = rounds or (QUICK_ROUNDS if quick else ROUNDS)
     notes: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="nnsam_bench_") as folder:
+    with temporary_folder() as folder:
         machine = describe_machine()
         wanted = _possible(precisions, notes)
         if model is None:
             wanted = _quantizable(wanted, notes) or ["f32"]
             progress("making a model with random weights")
-            bundle = random_bundle(Path(folder) / "bundle", int8="int8" in wanted)
+            bundle = random_bundle(folder / "bundle", int8="int8" in wanted)
         else:
             bundle = Bundle.open(model, "box")
             wanted = _offered(bundle, wanted, notes) or ["f32"]
         comparisons = _compare(bundle, wanted, rounds, threads, quick, notes, progress) if ratios else []
-        pytorch = random_model_folder(Path(folder) / "pytorch") if ratios and _is_published(bundle) else None
+        pytorch = random_model_folder(folder / "pytorch") if ratios and _is_published(bundle) else None
         gc.collect()
         with nullcontext() if pytorch is None else _pytorch_threads(threads):
             measured = measure_rows(
@@ -274,8 +274,8 @@ def compare_encoder(sizes: Sequence[int], precisions: Sequence[str], rounds: int
     found = []
     for size in sizes:
         picture = np.random.default_rng(0).random((1, 3, size, size), np.float32)
-        with tempfile.TemporaryDirectory(prefix="nnsam_bench_") as folder:
-            path = Path(folder) / "encoder.xml"
+        with temporary_folder() as folder:
+            path = folder / "encoder.xml"
             candidates = {PYTORCH: _pytorch(random_encoder(path, size), torch.from_numpy(picture))}
             for precision in [name for name in precisions if name != "int8"]:
                 candidates[openvino_name(precision)] = _on(picture, compile_ir(path, precision, threads))
@@ -287,8 +287,8 @@ def compare_zoom(hybrid: bool, precisions: Sequence[str], rounds: int, threads: 
     """Times image and box to mask, in zoom mode: PyTorch's backend beside the runtime's; int8 is left out."""
     from nnsam.inference import BoxPredictor, TorchBackend
 
-    with tempfile.TemporaryDirectory(prefix="nnsam_bench_") as folder:
-        bundle = random_bundle(Path(folder), hybrid)
+    with temporary_folder() as folder:
+        bundle = random_bundle(folder, hybrid)
         predictors: dict[str, BoxPredictor] = {
             openvino_name(precision): open_predictor(bundle.folder, precision, threads)
             for precision in precisions

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from nnsam.errors import InputError
 from nnsam.io.finding import visible
+from nnsam.support.drafts import temporary_folder
 
 NAMES = {500: "LV", 600: "RV", 420: "LA", 550: "RA", 205: "Myo", 820: "AA", 850: "PA"}
 
@@ -144,9 +144,9 @@ def open_source(source: Path) -> Iterator[list[SourceFile]]:
     if source.is_dir():
         yield [_in_folder(source, path) for path in _walk(source, _DEPTH)]
     elif source.is_file() and zipfile.is_zipfile(source):
-        with zipfile.ZipFile(source) as archive, tempfile.TemporaryDirectory(prefix="nnsam_") as scratch:
+        with zipfile.ZipFile(source) as archive, temporary_folder() as scratch:
             members = [member for member in archive.infolist() if not member.is_dir()]
-            yield [_in_archive(source, archive, member, Path(scratch)) for member in members if _is_visible(member)]
+            yield [_in_archive(source, archive, member, scratch) for member in members if _is_visible(member)]
     elif source.exists():
         raise InputError(f"{source} is neither a folder nor a zip archive, or the archive is cut off.")
     else:

@@ -26,6 +26,7 @@ from nnsam.fewshot.study import layout
 from nnsam.fewshot.study.cases import read_cases, write_cases
 from nnsam.fewshot.study.planning import PlanOptions, plan_subset
 from nnsam.fewshot.study.protocol import Protocol
+from nnsam.support.drafts import to_disk
 from nnsam.support.machine import describe_briefly, versions
 
 BUSY = "busy"
@@ -166,6 +167,7 @@ class _Run:
         draft = self.folder / f".{part}"
         with self._cases(part) as cases, self._timed(f"predict{part.removeprefix(TEST)}"):
             model.predict(cases / "imagesTs", draft, self.options)
+        to_disk(draft)
         os.replace(draft, self.folder / part)
         self.state.results = hash_results(self.folder)
 

@@ -15,7 +15,7 @@ from nnsam.errors import InputError, NnsamError
 from nnsam.fewshot.runs.execution import BUSY, LOG, execute_run
 from nnsam.fewshot.runs.options import StudyRunOptions
 from nnsam.fewshot.runs.state import DONE, FAILED, RunKey
-from nnsam.support.concurrency import end, end_with_parent, start_guarded
+from nnsam.support.concurrency import TERMINATED, Terminated, end, end_with_parent, start_guarded, terminable
 
 # Exit codes. 1 and 2 are Python's own.
 CODES = {DONE: 0, FAILED: 3, BUSY: 4}
@@ -99,7 +99,10 @@ def main() -> int:
     if options.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, options.cores)
     try:
-        return CODES[execute_run(Path(experiment), RunKey(method, int(size), int(seed)), options)]
+        with terminable():
+            return CODES[execute_run(Path(experiment), RunKey(method, int(size), int(seed)), options)]
+    except Terminated:
+        return TERMINATED
     except NnsamError as error:
         sys.stderr.write(f"{error}\n")
         return _REFUSED_CODE

@@ -6,7 +6,6 @@ calling process alone, which makes an interrupted run one that can be continued,
 """
 
 import platform
-import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
@@ -18,6 +17,7 @@ from nnsam.errors import InputError, NnsamError
 from nnsam.inference.bundle import Bundle, is_bundle
 from nnsam.inference.folders.predict import CaseOutcome, FolderReport, FolderRun, RunOptions, output_files, predict_one
 from nnsam.io.finding import Case
+from nnsam.support.drafts import destination_name
 from nnsam.support.ray_cluster import RETRIES, WorkerLost, connected, free_processors, spread
 
 if TYPE_CHECKING:
@@ -157,9 +157,8 @@ def _outcome(
 
 
 def _remove_drafts(output: Path, tasks: Iterable[_Task], options: RunOptions, ending: str) -> None:
-    """Removes what workers were writing when they were killed; see `nnsam.support.files.atomic_file`."""
+    """Removes what workers were writing when they were killed; see `nnsam.support.drafts`."""
     names = {path.name for _, label_map in tasks for path in output_files(label_map, ending, options)}
     for path in output.iterdir():
-        draft = re.fullmatch(r"\.\d+\.(.+)", path.name)
-        if draft and draft[1] in names:
+        if destination_name(path) in names:
             path.unlink(missing_ok=True)

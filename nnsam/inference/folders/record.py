@@ -5,7 +5,6 @@ and the inputs with size and time of change. It is always replaced as a whole, a
 complete: whatever stops the run, a case that is not in it is predicted again.
 """
 
-import json
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any
 
 from nnsam import __version__
 from nnsam.errors import InputError
-from nnsam.support.files import sha256_of_file, write_json
+from nnsam.support.files import load_json, sha256_of_file, write_json
+from nnsam.support.text import shown
 
 RECORD = "nnsam_predict.json"
 _FORMAT = "nnsam-predict-run"
@@ -60,7 +60,7 @@ class RunRecord:
         if content is None:
             return
         differing = [
-            f"{name} {content['settings'].get(name)!r} there and {self.settings.get(name)!r} now"
+            f"{name} {shown(content['settings'].get(name))} there and {shown(self.settings.get(name))} now"
             for name in sorted({*content["settings"], *self.settings})
             if content["settings"].get(name) != self.settings.get(name)
         ]
@@ -136,7 +136,7 @@ def has_record(folder: Path) -> bool:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
     except (OSError, ValueError):
         return None
     parts = {"bundle": str, "settings": dict, "cases": dict}

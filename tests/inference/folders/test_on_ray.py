@@ -139,10 +139,13 @@ def test_nothing_to_do_needs_no_cluster(here, bundle, images, tmp_path):
 
 
 def test_drafts_of_killed_workers_are_removed_and_nothing_else(here, bundle, images, tmp_path):
-    for name in (".123.case0.png", ".123.other.png", ".x.case1.png"):
+    for name in (*(f".nnsam-0a0a0a-0123456789ab.{name}.png" for name in ("case0", "other")), ".x.case1.png"):
         (tmp_path / name).touch()
     predict_on_ray(bundle, cases_of(images), tmp_path, OPTIONS)
-    assert sorted(path.name for path in tmp_path.glob(".*")) == [".123.other.png", ".x.case1.png"]
+    assert sorted(path.name for path in tmp_path.glob(".*")) == [
+        ".nnsam-0a0a0a-0123456789ab.other.png",
+        ".x.case1.png",
+    ]
 
 
 def worker_of(folder, digest, output):
@@ -230,7 +233,7 @@ class TroubleOnce:
             if name == case and not (self.folder / name).exists():
                 (self.folder / name).touch()
                 # As if it had been killed while it wrote.
-                (task[1].parent / f".{os.getpid()}.{task[1].name}").touch()
+                (task[1].parent / f".nnsam-0a0a0a-000000{os.getpid() % 10**6:06}.{task[1].name}").touch()
                 trouble()
         return self.worker(task)
 
