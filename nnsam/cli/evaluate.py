@@ -25,6 +25,7 @@ Example:
 import argparse
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnsam.cli.common import add_voxel_limit, bar
@@ -77,6 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write all scores as JSON; - for standard output, no table")
     parser.add_argument("--csv", metavar="FILE", help="write one line per case and class")
     add_voxel_limit(parser)
+    parser.add_argument(
+        "--overwrite", action="store_true", help="let --json and --csv replace files that this command has not written"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -86,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
     from nnsam.metrics.summary import to_json, write_csv
     from nnsam.support.files import atomic_file
 
+    _check_paths(args)
     with ExitStack() as files:
         # Opened first, so that a long evaluation does not end at a path that cannot be written to.
         json_file = files.enter_context(atomic_file(args.json)) if args.json not in (None, "-") else None
@@ -98,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
             profile=args.profile,
             options=ScoringOptions(args.tolerance, args.empty),
             reference_key=args.reference_key,
+            keep_going=True,
             progress=lambda cases: bar(cases, "Evaluating"),
         )
         if json_file is not None:
@@ -108,7 +114,41 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(to_json(result))
     else:
         print_table(result)
-    return 0
+    if not result.failures:
+        return 0
+    total = len(result.cases) + len(result.failures)
+    print(
+        f"nnsam evaluate: {len(result.failures)} of {total} cases failed, and are not in the scores:", file=sys.stderr
+    )
+    for sentence in result.failures.values():
+        print(f"  {sentence}", file=sys.stderr)
+    return 1
+
+
+def _check_paths(args: argparse.Namespace) -> None:
+    """Says what a file would overwrite before the work."""
+    from nnsam.support.outputs import check_outputs, is_report
+
+    def is_own(path: Path) -> bool:
+        return is_report(path, ("profile", "case_scores", "summary", "cases")) or _is_table(path)
+
+    inputs = [Path(path) for path in (args.predictions, args.references, args.labels) if path is not None]
+    beside = [file for folder in inputs if folder.is_dir() for file in folder.iterdir()]
+    outputs = [("--json", args.json), ("--csv", args.csv)]
+    check_outputs(
+        outputs, [*inputs, *(file for file in beside if file.suffix not in (".json", ".csv") or not is_own(file))]
+    )
+    check_outputs(outputs, (), overwrite=args.overwrite, is_own=is_own)
+
+
+def _is_table(path: Path) -> bool:
+    """Whether a file begins as what this command writes for --csv."""
+    start = b"case,class,reference_pixels,predicted_pixels"
+    try:
+        with path.open("rb") as file:
+            return file.read(len(start)) == start
+    except OSError:
+        return False
 
 
 def _numbers(text: str) -> tuple[float, ...]:

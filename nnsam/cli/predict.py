@@ -6,7 +6,8 @@ dataset.json, for `nnsam evaluate` and nnU-Net's tools, and nnsam_predict.json, 
 
 Reading, inference and writing of different cases overlap. Files appear complete or not at all. Ctrl-C keeps what is
 finished, and --continue goes on with the rest: a case is skipped if its label map is the one that was written, made
-from the same images with the same model and options; everything else is predicted again.
+from the same images with the same model and options; everything else is predicted again. Files that no run has written
+as they are, such as reference labels or masks corrected by hand, are replaced with --overwrite only.
 
 Example:
   nnsam predict heart_bundle -i imagesTs -o predictions
@@ -90,6 +91,11 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         dest="resume",
         action="store_true",
         help="skip the cases that an earlier run has finished",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace existing files that this command has not written, or that were changed since",
     )
     parser.add_argument(
         "--cases-in-memory",
@@ -211,6 +217,9 @@ class Screen:
                 print(line, file=stream or sys.stdout, flush=True)
 
 
+_REPORT_KEYS = ("model", "options", "precision", "machine", "seconds", "cases")
+
+
 def to_json(bundle: "Bundle", options: "RunOptions", reason: str, report: "FolderReport", seconds: float) -> str:
     """The JSON text of a run.
 
@@ -278,7 +287,7 @@ def _plan(args: argparse.Namespace) -> _Task:
     from nnsam.inference.bundle import Bundle, choose_precision
     from nnsam.inference.folders.predict import IMAGES, RunOptions, output_files
     from nnsam.io.finding import find_cases
-    from nnsam.io.formats import check_outputs
+    from nnsam.support.outputs import check_outputs, is_report
 
     bundle = Bundle.open(args.bundle, "automatic")
     manifest = bundle.manifest
@@ -292,11 +301,15 @@ def _plan(args: argparse.Namespace) -> _Task:
         not args.disable_tta,
         args.step_size or manifest["tiling"]["step"],
         args.save_probabilities,
+        args.threads,
     )
-    file = _output_file(args, ending)
-    if file is not None:
-        written = [(cases[0].files[0], path) for path in output_files(file, ending, options)]
-        check_outputs(written, [image for case in cases for image in case.files], IMAGES)
+    file, report = _output_file(args, ending), ("--json", args.json)
+    inputs = [image for case in cases for image in case.files]
+    maps = [(case.files[0], file or Path(args.output, case.name + ending)) for case in cases]
+    written = [(image, path) for image, label_map in maps for path in output_files(label_map, ending, options)]
+    check_outputs([*written, report], inputs, IMAGES, models=[bundle.folder])
+    alone = [*(written if file is not None else ()), report]  # a folder's record knows what was written there
+    check_outputs(alone, (), overwrite=args.overwrite, is_own=lambda path: is_report(path, _REPORT_KEYS))
     return _Task(bundle, cases, options, note or chosen, file)
 
 
@@ -334,7 +347,7 @@ def _predict(args: argparse.Namespace, task: _Task, screen: "Screen") -> "Folder
 
     options, run = task.options, None
     if task.file is None:  # before the networks are loaded, since the folder may not do
-        run = FolderRun(task.bundle, task.cases, args.output, options, args.resume)
+        run = FolderRun(task.bundle, task.cases, args.output, options, args.resume, args.overwrite)
     screen.started(task.bundle, options, task.reason)
     predictor = Predictor.open(task.bundle, options.precision, args.threads, options.folds)
     if task.file is not None:
@@ -362,6 +375,7 @@ def _predict_on_ray(args: argparse.Namespace, task: _Task, screen: "Screen") -> 
         workers=args.ray_workers,
         threads=args.threads,
         resume=args.resume,
+        overwrite=args.overwrite,
         on_case=screen.case_done,
         note=screen.note,
     )

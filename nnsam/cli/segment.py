@@ -6,8 +6,8 @@ the single pixel at x = 4, y = 2. Volumes need x0,y0,z0,x1,y1,z1, z being the sl
 
 The label map has the input's format and geometry: PNG for PNG, JPEG and BMP, TIFF for TIFF (several pages are a
 volume), NIfTI, NRRD and MHA for themselves, NIfTI for DICOM (or DICOM SEG, see -o), and npz with the key segs for npz.
-Object i of a case has the value i, from 1; with label images as prompts, the value that the object has there. An old
-output is replaced.
+Object i of a case has the value i, from 1; with label images as prompts, the value that the object has there. Existing
+outputs are replaced with --overwrite only.
 
 Example:
   nnsam segment MODEL -i lesion.jpg --box 120,80,410,330 -o lesion_mask.png --overlay
@@ -127,6 +127,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write boxes, labels, scores, areas in pixels, sizes in mm2 or ml where the pixel size is known, and "
         "seconds per case as JSON; - for standard output",
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
     parser.add_argument(
         "--overlay",
         action="store_true",
@@ -152,6 +153,7 @@ def run(args: argparse.Namespace) -> int:
     from nnsam.io.finding import find_images
     from nnsam.prompts.box_files import open_box_source
     from nnsam.support.files import atomic_file
+    from nnsam.support.outputs import check_outputs, is_report
 
     inputs = find_images(args.input, args.series)
     is_folder = Path(args.input).is_dir() and (len(inputs) > 1 or inputs[0].kind != "series")
@@ -164,6 +166,13 @@ def run(args: argparse.Namespace) -> int:
         dicom_seg=args.dicom_seg,
         palette=args.palette,
         protected=_files_of(args.boxes),
+        reports=[("--json", args.json)],
+        models=[args.model],
+        overwrite=args.overwrite,
+        separate=args.separate,
+    )
+    check_outputs(
+        [("--json", args.json)], (), overwrite=args.overwrite, is_own=lambda path: is_report(path, _REPORT_KEYS)
     )
     boxes = open_box_source(args.box, args.boxes, inputs if is_folder else None)
     options = SegmentOptions(args.mode, args.overlap, args.separate, args.palette)
@@ -209,6 +218,9 @@ def _files_of(boxes: str | None) -> list[Path]:
         return []
     path = Path(boxes)
     return list(path.iterdir()) if path.is_dir() else [path]
+
+
+_REPORT_KEYS = ("model", "mode", "cases", "failures")
 
 
 def to_json(report: "SegmentReport", model: str, mode: str) -> str:

@@ -16,13 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="checkpoint_*.pth that nnUNetv2_train wrote, 2d configuration")
     parser.add_argument("-o", "--output", required=True, help="file to write")
     parser.add_argument("-tr", "--trainer", default="nnSAMTrainer", help="trainer that will use it (%(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the file."""
     from nnsam.training.warm_start import write_warm_start
 
-    counts = write_warm_start(args.checkpoint, args.output, args.trainer)
+    counts = write_warm_start(args.checkpoint, args.output, args.trainer, args.overwrite)
     print(
         f"wrote {args.output}: {counts['taken']} tensors of nnU-Net, {counts['added']} new ones; use it with\n"
         f"  nnUNetv2_train ... -tr {args.trainer} -pretrained_weights {args.output}"

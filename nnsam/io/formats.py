@@ -1,12 +1,12 @@
 """The formats of image files by their endings, and how files that belong to an image are called."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from nnsam.errors import InputError
 from nnsam.io.image import Kind
 
 
@@ -177,23 +177,24 @@ def beside(output: Path, ending: str, suffix: str) -> Path:
     return output.with_name(output.name[: len(output.name) - len(ending)] + suffix)
 
 
-def check_outputs(outputs: Iterable[tuple[Path, Path]], inputs: Iterable[Path], what: str = "an input") -> None:
-    """Checks that no input and no other output would be overwritten.
+# Headers that name the files with the pixels, or that have them beside them under their own name.
+_NAMED_DATA = re.compile(r"^\s*(?:ElementDataFile\s*=|data ?file:)\s*(.+?)\s*$", re.MULTILINE | re.IGNORECASE)
+_HEADERS = (".mhd", ".nhdr", ".hdr")
+_HEADER_BYTES = 1 << 16
 
-    Args:
-        outputs: what a file is made of, and the file.
-        inputs: files that must stay.
-        what: they are, for messages.
 
-    Raises:
-        InputError: one would.
+def data_files(header: Path) -> list[Path]:
+    """Returns the existing files beside a header of MetaImage, NRRD or Analyze that hold its pixels.
+
+    Example:
+        >>> data_files(Path("heart.nii.gz"))
+        []
     """
-    kept = {Path(path).resolve() for path in inputs}
-    written: dict[Path, Path] = {}
-    for source, path in outputs:
-        place = path.resolve()
-        if place in kept:
-            raise InputError(f"{path} is {what} and would be overwritten; choose another output.")
-        other = written.setdefault(place, source)
-        if other != source:
-            raise InputError(f"{other.name} and {source.name} would both be written to {path}; rename one of them.")
+    if header.suffix.lower() not in _HEADERS or not header.is_file():
+        return []
+    with header.open("rb") as file:
+        text = file.read(_HEADER_BYTES).decode("latin-1")
+    named = _NAMED_DATA.search(text)
+    names = [] if named is None else [named[1], *text[named.end() :].splitlines()]
+    beside_it = [*(header.parent / name.strip() for name in names if name.strip()), header.with_suffix(".img")]
+    return sorted({path for path in beside_it if path != header and path.parent == header.parent and path.is_file()})

@@ -1,17 +1,18 @@
 """Scores of a folder of predictions against a folder of references."""
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from nnsam.errors import InputError, NnsamWarning
+from nnsam.errors import InputError, NnsamError, NnsamWarning
 from nnsam.io.dicom.segmentation import on_grid
 from nnsam.io.finding import Pairs, match_cases
 from nnsam.io.formats import kind_of
-from nnsam.io.image import Image
+from nnsam.io.image import Image, reason_of
 from nnsam.io.npz import PREDICTION_KEY, REFERENCE_KEYS, read_npz_labels
 from nnsam.io.reading import read_labels
 from nnsam.metrics.classes import Classes, classes_from_values, read_classes
@@ -49,7 +50,8 @@ class Evaluation:
         profile: name of the rules.
         options: options of the rules.
         unit: of distances, "mm", "pixels", or "mm or pixels" where the profile has both.
-        cases: names of all cases, in order, also of those without any row.
+        cases: names of all cases that were scored, in order, also of those without any row.
+        failures: case -> sentence, of those that could not be, see `evaluate`.
     """
 
     rows: list[ClassScore]
@@ -59,6 +61,7 @@ class Evaluation:
     options: ScoringOptions
     unit: str = field(default="mm")
     cases: tuple[str, ...] = ()
+    failures: Mapping[str, str] = field(default_factory=dict)
 
 
 def evaluate(
@@ -70,6 +73,7 @@ def evaluate(
     profile: str = "standard",
     options: ScoringOptions | None = None,
     reference_key: str = "auto",
+    keep_going: bool = False,
     progress: Callable[[list[str]], Iterable[str]] = iter,
 ) -> Evaluation:
     """Scores every case and class.
@@ -84,6 +88,7 @@ def evaluate(
         profile: one of `PROFILES`.
         options: options of the profile.
         reference_key: which array of npz references counts, see `read_npz_labels`.
+        keep_going: a case that cannot be scored is among the `failures`, and the others are; unless all cannot.
         progress: wraps the list of cases, for a progress bar.
 
     Returns:
@@ -102,33 +107,71 @@ def evaluate(
     if reference_key not in REFERENCE_KEYS:
         raise InputError(f"Unknown reference key {reference_key!r}; known: {', '.join(REFERENCE_KEYS)}.")
     pairs = match_cases(Path(predictions), Path(references))
-    classes, source = _find_classes(Path(predictions), Path(references), dataset_json, pairs, rules, reference_key)
+    classes, source = _find_classes(
+        Path(predictions), Path(references), dataset_json, pairs, rules, reference_key, keep_going
+    )
     rows: list[ClassScore] = []
     units: dict[str, str] = {}
+    failures: dict[str, str] = {}
     spacing_is_used = spacing is None
     for case in progress(list(pairs)):
-        prediction = _read(pairs[case][0], PREDICTION_KEY, rules)
-        reference = _read(pairs[case][1], reference_key, rules)
-        prediction, reference = on_grid(prediction, reference), on_grid(reference, prediction)
-        _check_geometry(case, prediction, reference)
-        _warn_of_other_scale(case, prediction, reference)
-        case_spacing, unit = _case_spacing(pairs[case][1], reference, spacing, rules)
-        spacing_is_used |= reference.spacing is None
+        try:
+            unit, holds_spacing, scores = _evaluate_case(
+                case, pairs[case], classes, spacing, rules, options, reference_key
+            )
+        except Exception as error:  # of one case, whatever it is; the others are scored
+            if not keep_going:
+                raise
+            failures[case] = _sentence(case, error)
+            continue
+        spacing_is_used |= not holds_spacing
         units.setdefault(unit, case)
         if len(units) > 1 and not rules.pictures_in_pixels:
             raise InputError(
                 f"Distances would be in mm in {units['mm']} and in pixels in {units['pixels']}; give the pixel size of "
                 "the files that hold none with --spacing, or score them in a folder of their own."
             )
-        if classes is not None:
-            classes.check_values(prediction.pixels, f"The prediction of {case}", with_ignore=False)
-            classes.check_values(reference.pixels, f"The reference of {case}", with_ignore=True)
-        case_classes = classes or _own_classes(prediction, reference, rules)
-        masks = CaseMasks(prediction.pixels, reference.pixels, case_classes, case_spacing)
-        rows += _score_case(case, masks, rules, options)
+        rows += scores
+    if len(failures) == len(pairs):
+        raise InputError(next(iter(failures.values())))
     if not spacing_is_used:
         raise InputError(f"{pairs[case][1]} holds its own spacing, as do all references; leave out --spacing.")
-    return Evaluation(rows, classes or Classes({}), source, profile, options, " or ".join(sorted(units)), tuple(pairs))
+    scored = tuple(case for case in pairs if case not in failures)
+    unit = " or ".join(sorted(units))
+    return Evaluation(rows, classes or Classes({}), source, profile, options, unit, scored, failures)
+
+
+def _evaluate_case(
+    case: str,
+    pair: tuple[Path, Path],
+    classes: Classes | None,
+    spacing: Sequence[float] | None,
+    rules: Profile,
+    options: ScoringOptions,
+    reference_key: str,
+) -> tuple[str, bool, list[ClassScore]]:
+    """Returns the unit of a case's distances, whether its reference holds a spacing, and its scores."""
+    prediction = _read(pair[0], PREDICTION_KEY, rules)
+    reference = _read(pair[1], reference_key, rules)
+    prediction, reference = on_grid(prediction, reference), on_grid(reference, prediction)
+    _check_geometry(case, prediction, reference)
+    _warn_of_other_scale(case, prediction, reference)
+    case_spacing, unit = _case_spacing(pair[1], reference, spacing, rules)
+    if classes is not None:
+        classes.check_values(prediction.pixels, f"The prediction of {case}", with_ignore=False)
+        classes.check_values(reference.pixels, f"The reference of {case}", with_ignore=True)
+    case_classes = classes or _own_classes(prediction, reference, rules)
+    masks = CaseMasks(prediction.pixels, reference.pixels, case_classes, case_spacing)
+    return unit, reference.spacing is not None, _score_case(case, masks, rules, options)
+
+
+def _sentence(case: str, error: Exception) -> str:
+    reason = reason_of(error)
+    if isinstance(error, NnsamError):
+        return reason
+    if isinstance(error, MemoryError):
+        return f"{case} needs more memory than there is ({reason})"
+    return f"{case}: {type(error).__name__}: {reason}"
 
 
 def _read(path: Path, key: str, rules: Profile) -> Image:
@@ -144,6 +187,7 @@ def _find_classes(
     pairs: Pairs,
     rules: Profile,
     reference_key: str,
+    keep_going: bool,
 ) -> tuple[Classes | None, str]:
     """The classes that all cases share, None where every case has its own; and where they came from."""
     if rules.own_classes is not None:
@@ -162,7 +206,8 @@ def _find_classes(
     found: set[int] = set()
     for pair in pairs.values():
         for path, key in zip(pair, (PREDICTION_KEY, reference_key), strict=True):
-            found.update(np.unique(_read(path, key, rules).pixels).tolist())
+            with suppress(Exception) if keep_going else nullcontext():  # told when the case is scored
+                found.update(np.unique(_read(path, key, rules).pixels).tolist())
     classes = classes_from_values(found)
     if not classes.values:
         raise InputError("All label maps are empty and no dataset.json names the classes; give --labels.")

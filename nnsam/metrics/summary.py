@@ -102,6 +102,7 @@ def to_json(evaluation: Evaluation) -> str:
         "case_scores": case_scores(evaluation),
         "summary": [asdict(summary) for summary in summarize(evaluation)],
         "cases": [asdict(row) for row in evaluation.rows],
+        "failures": dict(evaluation.failures),
     }
     return json.dumps(_without_nan(content), indent=2, allow_nan=False) + "\n"
 

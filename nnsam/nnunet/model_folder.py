@@ -254,6 +254,7 @@ def find_trainer(name: str, folder: Path) -> Any:
     Raises:
         InputError: there is none.
     """
+    check_trainer_name(name, folder)
     try:
         if name.split("_")[0] in TRAINERS:
             return trainer_class(name)

@@ -96,6 +96,13 @@ def replaced_folder(destination: str | Path) -> Iterator[Path]:
 _STREAMS = ("/dev/std", "/dev/fd/", "/proc/")
 
 
+def is_passed_through(destination: Path) -> bool:
+    """Whether what is written there is passed on, to a pipe, a device or an open file, and replaces nothing."""
+    destination = destination.absolute()
+    is_special = destination.exists() and not destination.is_file() and not destination.is_dir()
+    return is_special or str(destination).startswith(_STREAMS)
+
+
 @contextmanager
 def atomic_file(destination: str | Path) -> Iterator[Path]:
     """Gives a temporary path beside `destination` that replaces it when the block ends without error.
@@ -114,7 +121,7 @@ def atomic_file(destination: str | Path) -> Iterator[Path]:
     destination = Path(destination).absolute()
     if destination.is_dir():
         raise InputError(f"{destination} is a folder; give the name of a file.")
-    if (destination.exists() and not destination.is_file()) or str(destination).startswith(_STREAMS):
+    if is_passed_through(destination):
         with _through(destination) as passed:
             yield passed
         return

@@ -18,19 +18,23 @@ from nnsam.nnunet.allowed import check_plans
 from nnsam.nnunet.checkpoint import read_nnunet_checkpoint
 from nnsam.nnunet.trainer_names import trainer_class
 from nnsam.support.files import atomic_file
+from nnsam.support.outputs import check_outputs
 from nnsam.training.checks import check_configuration
 from nnsam.training.sam_trainer import fill_encoder
 
 OURS = ("sam.", "fusion.", "level_set_head.")
 
 
-def write_warm_start(source: str | Path, target: str | Path, trainer: str = "nnSAMTrainer") -> dict[str, int]:
+def write_warm_start(
+    source: str | Path, target: str | Path, trainer: str = "nnSAMTrainer", overwrite: bool = False
+) -> dict[str, int]:
     """Writes the starting point.
 
     Args:
         source: checkpoint of any nnU-Net trainer with nnU-Net's own networks, 2d configuration.
         target: file to write; replaced at once when it is complete.
         trainer: the nnSAM trainer that will start from it.
+        overwrite: replace a file that exists.
 
     Returns:
         Number of tensors taken from nnU-Net (`taken`) and of new ones (`added`).
@@ -42,6 +46,7 @@ def write_warm_start(source: str | Path, target: str | Path, trainer: str = "nnS
     target = Path(target)
     if not target.resolve().parent.is_dir():
         raise InputError(f"the folder {target.resolve().parent} does not exist; create it first")
+    check_outputs([("-o", target)], [source], "the checkpoint", overwrite=overwrite)
     checkpoint = read_nnunet_checkpoint(source)
     try:
         cls = trainer_class(trainer)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from skimage import io
 
 from nnsam.cli.main import main
 from nnsam.datasets.phantom import write_phantom_dataset
+from nnsam.errors import InputError
 
 
 @pytest.fixture
@@ -81,7 +83,7 @@ def test_class_names_with_brackets_are_printed_as_they_are(predictions, dataset,
     assert "[bold]odd[/x]" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("damage", ["missing", "extra", "broken", "shape", "labels", "csv"])
+@pytest.mark.parametrize("damage", ["missing", "extra", "labels", "csv"])
 def test_failures_are_one_sentence_and_leave_no_file(predictions, dataset, tmp_path, capsys, damage):
     first = min(predictions.iterdir())
     extra = []
@@ -89,10 +91,6 @@ def test_failures_are_one_sentence_and_leave_no_file(predictions, dataset, tmp_p
         first.unlink()
     elif damage == "extra":
         io.imsave(predictions / "other.png", np.zeros((48, 48), np.uint8), check_contrast=False)
-    elif damage == "broken":
-        first.write_bytes(first.read_bytes()[:50])
-    elif damage == "shape":
-        io.imsave(first, np.zeros((48, 50), np.uint8), check_contrast=False)
     elif damage == "labels":
         extra = ["--labels", tmp_path / "absent.json"]
     elif damage == "csv":
@@ -107,6 +105,56 @@ def test_failures_are_one_sentence_and_leave_no_file(predictions, dataset, tmp_p
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("damage", ["broken", "shape", "memory"])
+def test_a_case_that_fails_is_told_and_the_others_are_scored(
+    predictions, dataset, tmp_path, capsys, monkeypatch, damage
+):
+    from nnsam.metrics import evaluation
+
+    first, real = min(predictions.iterdir()), evaluation.read_labels
+    if damage == "broken":
+        first.write_bytes(first.read_bytes()[:50])
+    elif damage == "shape":
+        io.imsave(first, np.zeros((48, 50), np.uint8), check_contrast=False)
+    else:
+
+        def greedy(path, key):
+            if path == first:
+                raise MemoryError("Unable to allocate 9 TiB")
+            return real(path, key)
+
+        monkeypatch.setattr(evaluation, "read_labels", greedy)
+    assert evaluate("-p", predictions, "-r", dataset / "labelsTs", "--json", tmp_path / "a.json") == 1
+    captured = capsys.readouterr()
+    assert "all classes" in captured.out
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 2
+    assert re.match(r"nnsam evaluate: 1 of \d+ cases failed, and are not in the scores:", lines[0])
+    assert first.stem in lines[1]
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert list(content["failures"]) == [first.stem]
+    assert first.stem not in {row["case"] for row in content["cases"]}
+    with pytest.raises((InputError, MemoryError)):
+        evaluation.evaluate(predictions, dataset / "labelsTs")
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv"])
+def test_no_file_of_others_is_replaced(predictions, dataset, tmp_path, capsys, option):
+    words = ("-p", predictions, "-r", dataset / "labelsTs")
+    reference = min((dataset / "labelsTs").iterdir())
+    before = reference.read_bytes()
+    for path in (reference, dataset / "dataset.json"):
+        assert evaluate(*words, "--labels", dataset / "dataset.json", option, path, "--overwrite") == 1
+        assert "is an input and would be overwritten" in capsys.readouterr().err
+    assert reference.read_bytes() == before
+    (tmp_path / "a.txt").write_text("precious")
+    assert evaluate(*words, option, tmp_path / "a.txt") == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert (tmp_path / "a.txt").read_text() == "precious"
+    assert evaluate(*words, option, tmp_path / "a.txt", "--overwrite") == 0
+    assert evaluate(*words, option, tmp_path / "a.txt") == 0  # its own
+
+
 def test_interruption_keeps_the_old_file(predictions, dataset, tmp_path, monkeypatch):
     from nnsam.metrics import evaluation
 
@@ -116,7 +164,7 @@ def test_interruption_keeps_the_old_file(predictions, dataset, tmp_path, monkeyp
     (tmp_path / "a.json").write_text("old")
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.setattr(evaluation, "read_labels", interrupted)
-    assert evaluate("-p", predictions, "-r", dataset / "labelsTs", "--json", tmp_path / "a.json") == 130
+    assert evaluate("-p", predictions, "-r", dataset / "labelsTs", "--json", tmp_path / "a.json", "--overwrite") == 130
     assert (tmp_path / "a.json").read_text() == "old"
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -222,9 +270,10 @@ def test_bad_npz_files_are_one_sentence(npz_folders, capsys, damage, words, prof
         first.write_bytes(first.read_bytes()[:100])
     assert evaluate("-p", npz_folders[0], "-r", npz_folders[1], "--profile", profile) == 1
     captured = capsys.readouterr()
-    assert captured.out == ""
+    is_of_one_case = damage in ("pickled", "key", "shape", "cut")
+    assert (captured.out == "") is not is_of_one_case
     assert words in captured.err
-    assert len(captured.err.strip().splitlines()) == 1
+    assert len(captured.err.strip().splitlines()) == 1 + is_of_one_case
 
 
 def test_what_is_told_of_a_file_is_told_once_whatever_pythonwarnings_says(tmp_path, capsys, monkeypatch):

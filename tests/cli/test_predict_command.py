@@ -65,6 +65,7 @@ def test_a_folder(bundle, images, tmp_path, capsys):
         "mirror": True,
         "step": 0.5,
         "save_probabilities": False,
+        "threads": 0,
     }
     assert [case["case"] for case in content["cases"]] == NAMES
     assert all(set(case["seconds"]) == {"read", "infer", "write"} for case in content["cases"])
@@ -113,6 +114,7 @@ def test_nnunets_spellings(bundle, images, tmp_path):
         "mirror": False,
         "step": 0.7,
         "save_probabilities": True,
+        "threads": 1,
     }
     assert (out / "a.npz").is_file()
     assert predict(bundle, "-i", images, "-o", out, *words, "--continue_prediction") == 0
@@ -128,6 +130,41 @@ def test_continue(bundle, images, tmp_path, capsys):
     assert [line.endswith("was done before") for line in lines] == [True, True, False]
     assert predict(bundle, "-i", images, "-o", out, "--continue", "--disable-tta") == 1
     assert "mirror True there and False now" in capsys.readouterr().err
+    assert predict(bundle, "-i", images, "-o", out, "--continue", "--threads", 1) == 1
+    assert "threads 0 there and 1 now" in capsys.readouterr().err
+
+
+def test_reference_labels_are_not_replaced(bundle, images, tmp_path, capsys):
+    references = tmp_path / "labelsTs"
+    references.mkdir()
+    for name in NAMES:
+        (references / f"{name}.png").write_text("reference")
+    text = sentence(capsys, bundle, "-i", images, "-o", references)
+    assert "a.png (and 2 more) exists, and is not what this command has written" in text
+    assert "--overwrite" in text
+    assert names(references) == ["a.png", "b.png", "c.png"]
+    assert predict(bundle, "-i", images, "-o", references, "--overwrite") == 0
+    assert predict(bundle, "-i", images, "-o", references) == 0  # its own
+    assert imread(references / "a.png").shape == (40, 60)
+
+
+def test_paths_of_a_run_do_not_meet(bundle, images, tmp_path, capsys):
+    out, image = tmp_path / "out", images / "a_0000.png"
+    assert "holds the images" in sentence(capsys, bundle, "-i", images, "-o", images)
+    (tmp_path / "link").symlink_to(images)
+    assert "holds the images" in sentence(capsys, bundle, "-i", images, "-o", tmp_path / "link")
+    assert "would be overwritten" in sentence(capsys, bundle, "-i", images, "-o", out, "--json", image, "--overwrite")
+    assert "both be written" in sentence(capsys, bundle, "-i", images, "-o", out, "--json", out / "b.png")
+    for path in (bundle / "bundle.json", bundle / "new.json"):
+        assert "lies in the model" in sentence(capsys, bundle, "-i", images, "-o", out, "--json", path, "--overwrite")
+    assert "lies in the model" in sentence(capsys, bundle, "-i", images, "-o", bundle / "out")
+    (tmp_path / "mask.png").write_text("by hand")
+    assert "--overwrite" in sentence(capsys, bundle, "-i", image, "-o", tmp_path / "mask.png")
+    (tmp_path / "a.json").write_text("{}")
+    assert "--overwrite" in sentence(capsys, bundle, "-i", images, "-o", out, "--json", tmp_path / "a.json")
+    assert not out.exists()
+    for _ in range(2):
+        assert predict(bundle, "-i", images, "-o", out, "--json", tmp_path / "own.json") == 0
 
 
 def test_what_is_wrong_is_said_before_the_model_is_loaded(bundle, images, tmp_path, capsys, monkeypatch):

@@ -63,7 +63,7 @@ def test_a_fallback_is_told(segment, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err == (
         "nnsam segment: computed in f32, since this CPU has no bf16 instructions, which the model was exported for\n"
     )
-    assert segment("--precision", "bf16", folder=tmp_path / "b") == 1
+    assert segment("--precision", "bf16", "--overwrite", folder=tmp_path / "b") == 1
     assert "this CPU has no bf16 instructions; choose the precision f32" in capsys.readouterr().err
 
 
@@ -129,7 +129,7 @@ words = ["segment", folder, "-i", image, "--box", "5,10,30,25", "-o", out]
 assert main(words) == 0
 heavy = {"torch", "nnunetv2", "timm", "matplotlib", "skimage", "scipy.ndimage", "SimpleITK", "openvino_telemetry"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
-assert main([*words, "--mode", "faithful", "--overlay", "--probabilities", "--json", out + ".json"]) == 0
+assert main([*words, "--mode", "faithful", "--overlay", "--probabilities", "--json", out + ".json", "--overwrite"]) == 0
 from nnsam.runtime import BoxPredictor
 import numpy as np
 volume = np.random.default_rng(0).random((4, 40, 50))

@@ -140,7 +140,12 @@ def write_series(folder):
 def test_dicom_becomes_nifti(predictor, tmp_path):
     write_series(tmp_path / "scan")
     for output, written in (("o.nii.gz", "o.nii.gz"), ("out", "out/scan.nii.gz"), ("o.mha", "o.mha")):
-        assert segment("-i", tmp_path / "scan", "--box", "2,1,0,5,2,2", "-o", tmp_path / output, "--overlay") == 0
+        assert (
+            segment(
+                "-i", tmp_path / "scan", "--box", "2,1,0,5,2,2", "-o", tmp_path / output, "--overlay", "--overwrite"
+            )
+            == 0
+        )
         found = sitk.ReadImage(str(tmp_path / written))
         np.testing.assert_array_equal(sitk.GetArrayFromImage(found), boxed((4, 6, 8), np.s_[0:3, 1:3, 2:6]))
         assert found.GetSpacing() == pytest.approx((0.5, 0.75, 4.0))
@@ -162,7 +167,7 @@ def test_json_holds_what_the_files_hold(predictor, tmp_path, capsys):
     words = ("-i", tmp_path / "a.png", "--boxes", tmp_path / "boxes.json", "-o", tmp_path / "o.png", "--json")
     assert segment(*words, "-") == 0
     printed = json.loads(capsys.readouterr().out)
-    assert segment(*words, tmp_path / "new" / "r.json") == 0
+    assert segment(*words, tmp_path / "new" / "r.json", "--overwrite") == 0
     assert str(tmp_path / "o.png") in capsys.readouterr().out
     written = json.loads((tmp_path / "new" / "r.json").read_text())
     for content in (printed, written):
@@ -355,7 +360,7 @@ def test_interruption_keeps_what_is_complete_and_the_old_file(predictor, folder,
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "c.png").write_text("old")
     monkeypatch.setattr(segment_files, "write_labels", interrupted)
-    words = ("-i", folder, *BOXES, "-o", tmp_path / "out", "--json", tmp_path / "r.json")
+    words = ("-i", folder, *BOXES, "-o", tmp_path / "out", "--json", tmp_path / "r.json", "--overwrite")
     assert segment(*words) == 130
     assert names(tmp_path / "out") == ["a.png", "b.tif", "c.png"]
     assert (tmp_path / "out" / "c.png").read_text() == "old"
@@ -363,10 +368,17 @@ def test_interruption_keeps_what_is_complete_and_the_old_file(predictor, folder,
     assert "interrupted" in capsys.readouterr().err
 
 
-def test_old_outputs_are_replaced(predictor, tmp_path):
+@pytest.mark.parametrize("which", ["o.png", "o_overlay.png", "o_probabilities.npz", "r.json"])
+def test_old_outputs_are_replaced_only_where_that_is_asked_for(predictor, tmp_path, capsys, which):
     Image.fromarray(GREY).save(tmp_path / "a.png")
-    (tmp_path / "o.png").write_text("old")
-    assert segment("-i", tmp_path / "a.png", *BOXES, "-o", tmp_path / "o.png") == 0
+    (tmp_path / which).write_text("old")
+    words = ("-i", tmp_path / "a.png", *BOXES, "-o", tmp_path / "o.png", "--overlay", "--probabilities")
+    words = (*words, "--json", tmp_path / "r.json")
+    assert segment(*words) == 1
+    assert f"{which} exists, and is not what this command has written there" in capsys.readouterr().err
+    assert names(tmp_path) == sorted(["a.png", which])
+    assert (tmp_path / which).read_text() == "old"
+    assert segment(*words, "--overwrite") == 0
     np.testing.assert_array_equal(read_labels(tmp_path / "o.png").pixels, EXPECTED)
 
 
@@ -593,3 +605,14 @@ def test_a_misspelled_name_in_the_boxes_stops_a_folder_before_anything_is_writte
     assert "did you mean lesion_2.png?" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert segment("-i", tmp_path / "in" / "lesion_1.png", "--boxes", boxes, "-o", tmp_path / "o.png") == 0
+
+
+def test_masks_do_not_go_into_the_folder_of_the_images_and_reports_not_over_them(predictor, folder, tmp_path, capsys):
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    (tmp_path / "link").symlink_to(folder)
+    for out in (folder, tmp_path / "link"):
+        assert segment("-i", folder, *BOXES, "-o", out) == 1
+    assert segment("-i", folder, *BOXES, "-o", tmp_path / "out", "--json", folder / "a.png", "--overwrite") == 1
+    assert segment("-i", folder, *BOXES, "-o", tmp_path / "out", "--json", tmp_path / "out" / "a.png") == 1
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    assert not (tmp_path / "out").exists()

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from nnsam.errors import InputError
 from nnsam.io import reading, writing
 from nnsam.io.finding import group_channels, split_channel, visible
-from nnsam.io.formats import FORMATS, beside, check_outputs, format_of, label_ending, label_endings
+from nnsam.io.formats import FORMATS, beside, format_of, label_ending, label_endings
 
 
 def test_every_format_has_what_the_table_promises():
@@ -33,15 +32,6 @@ def test_formats_are_found_by_the_ending(name, ending):
 def test_further_files_are_named_after_the_output():
     assert beside(Path("x/a.b.nii.gz"), ".nii.gz", ".npz") == Path("x/a.b.npz")
     assert beside(Path("x/a.PNG"), ".png", "_overlay.png") == Path("x/a_overlay.png")
-
-
-def test_inputs_and_other_outputs_are_not_overwritten(tmp_path):
-    a, b, one, other = (tmp_path / name for name in ("a.png", "b.png", "x/one.bmp", "y/one.bmp"))
-    check_outputs([(one, a), (one, a), (other, b)], [tmp_path / "c.png"])
-    with pytest.raises(InputError, match=r"a\.png is an image and would be overwritten"):
-        check_outputs([(other, b), (one, tmp_path / "x" / ".." / "a.png")], [a], "an image")
-    with pytest.raises(InputError, match=r"one\.bmp and one\.bmp would both be written to .*a\.png"):
-        check_outputs([(one, a), (other, a)], [])
 
 
 def test_channels_are_grouped_and_other_names_are_handed_back(tmp_path):

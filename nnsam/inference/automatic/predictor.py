@@ -174,6 +174,7 @@ class Predictor:
         folds: names of the folds that are averaged.
         note: one sentence on how precision and folds were chosen; may be empty.
         file_ending: of images and label maps, e.g. ".nii.gz".
+        threads: of the CPU, as asked for.
 
     Raises:
         InputError: a box model, or a batch size below 1.
@@ -192,6 +193,7 @@ class Predictor:
         self.note: str = backend.note
         self.file_ending: str = self.manifest["input"]["file_ending"]
         self._batch_size = batch_size
+        self.threads = threads
         self._threads = threads or min(_RESAMPLING_THREADS, _processors())
 
     @property

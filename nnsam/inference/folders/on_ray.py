@@ -40,6 +40,7 @@ def predict_on_ray(
     workers: int | None = None,
     threads: int = 0,
     resume: bool = False,
+    overwrite: bool = False,
     on_case: Callable[[CaseOutcome], None] = lambda outcome: None,
     note: Callable[[str], None] = lambda sentence: None,
 ) -> FolderReport:
@@ -57,6 +58,7 @@ def predict_on_ray(
         workers: cases at the same time; None for one per 8 processors, at least one on each machine.
         threads: of each worker; 0 for an equal share of the processors.
         resume: skip cases that an earlier run with the same model and options has finished.
+        overwrite: replace files that no run has written as they are.
         on_case: called when a case has ended, and at the start with the skipped ones.
         note: called with sentences that the user should see.
 
@@ -65,7 +67,8 @@ def predict_on_ray(
         SetupError: Ray is absent, there is no such cluster, or its workers cannot start.
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, "automatic")
-    run = FolderRun(bundle, cases, output, options, resume)
+    options = replace(options, threads=threads)
+    run = FolderRun(bundle, cases, output, options, resume, overwrite)
     for skipped in run.report.outcomes:
         on_case(skipped)
     if not run.pending:

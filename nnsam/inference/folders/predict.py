@@ -12,9 +12,10 @@ from nnsam.errors import InputError, NnsamError
 from nnsam.inference.bundle import Bundle
 from nnsam.inference.folders.pipeline import RunCancelled, run_jobs
 from nnsam.inference.folders.record import RECORD, RunRecord, describe_inputs, describe_outputs, has_record
-from nnsam.io.formats import beside, check_outputs
+from nnsam.io.formats import beside
 from nnsam.io.writing import write_class_probabilities
 from nnsam.support.files import load_json, write_json
+from nnsam.support.outputs import check_outputs
 
 if TYPE_CHECKING:
     from nnsam.inference.automatic.predictor import Predictor
@@ -31,6 +32,7 @@ class RunOptions:
         mirror: average over the mirrored images that the model was trained with.
         step: distance of neighbouring tiles as a share of their size, above 0 and at most 1.
         save_probabilities: write the probabilities too.
+        threads: of the CPU; 0 for all. Sums are rounded otherwise with another number.
     """
 
     precision: str
@@ -38,6 +40,7 @@ class RunOptions:
     mirror: bool = True
     step: float = 0.5
     save_probabilities: bool = False
+    threads: int = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.step <= 1:
@@ -249,6 +252,7 @@ class FolderRun:
         out: str | Path,
         options: RunOptions,
         resume: bool = False,
+        overwrite: bool = False,
     ) -> None:
         """Checks the folder, makes it, and decides what is left to do.
 
@@ -258,11 +262,12 @@ class FolderRun:
             out: output folder.
             options: see `RunOptions`.
             resume: skip cases that an earlier run with the same model and options has finished; else all are
-                predicted, and existing files replaced.
+                predicted, and what earlier runs have written is replaced.
+            overwrite: replace other files, too.
 
         Raises:
-            InputError: `out` is a file, an input would be overwritten, the folder holds another data set's
-                dataset.json, or it cannot be continued.
+            InputError: `out` is a file or holds the images, an input or a file that no run has written as it is would
+                be overwritten, the folder holds another data set's dataset.json, or it cannot be continued.
         """
         self.options = options
         self.report = FolderReport()
@@ -271,14 +276,13 @@ class FolderRun:
         self._ending = model.manifest["input"]["file_ending"]
         if self._folder.exists() and not self._folder.is_dir():
             raise InputError(f"{self._folder} is a file; several cases need a folder for their label maps.")
-        written = [(case.files[0], path) for case in cases for path in self._outputs(case)]
-        own = [(self._folder, self._folder / name) for name in (DATASET_JSON, RECORD)]
-        check_outputs([*written, *own], [file for case in cases for file in case.files], IMAGES)
         self._record = RunRecord(self._folder, model.digest, options.as_dict())
         if resume:
             self._record.resume()
-        self._write_dataset_json(model.manifest)
         self._sort_out(cases)
+        self._check(cases, overwrite)
+        self._record.plan(path for case in self.pending for path in self._outputs(case))
+        self._write_dataset_json(model.manifest)
         self._record.flush()
 
     def output(self, case: "Case") -> Path:
@@ -301,6 +305,17 @@ class FolderRun:
 
     def _outputs(self, case: "Case") -> list[Path]:
         return output_files(self.output(case), self._ending, self.options)
+
+    def _check(self, cases: Iterable["Case"], overwrite: bool) -> None:
+        done = {outcome.case for outcome in self.report.outcomes}
+        inputs = [file for case in cases for file in case.files]
+        written = [(case.files[0], path) for case in cases for path in self._outputs(case)]
+        own = [(self._folder, self._folder / name) for name in (DATASET_JSON, RECORD)]
+        check_outputs([*written, *own], inputs, IMAGES)
+        pending = [(case.files[0], path) for case in cases if case.name not in done for path in self._outputs(case)]
+        check_outputs(pending, (), overwrite=overwrite, is_own=self._record.has_written)
+        if self._folder.is_dir() and any(self._folder.samefile(file.absolute().parent) for file in inputs):
+            raise InputError(f"{self._folder} holds the images; choose another folder for the label maps.")
 
     def _sort_out(self, cases: Iterable["Case"]) -> None:
         for case in cases:
@@ -333,6 +348,7 @@ def predict_folder(
     mirror: bool = True,
     step: float = 0.5,
     resume: bool = False,
+    overwrite: bool = False,
     cases_in_memory: int = 3,
     on_case: Callable[[CaseOutcome], None] = lambda outcome: None,
     on_tile: Callable[[str, int, int], None] | None = None,
@@ -352,6 +368,7 @@ def predict_folder(
         mirror: average over mirrored images, where the model was trained so.
         step: distance of neighbouring tiles as a share of their size, above 0 and at most 1.
         resume: skip cases that an earlier run with the same model and options has finished.
+        overwrite: replace files that no run has written as they are.
         cases_in_memory: that are being read, computed, written or waiting, all together.
         on_case: called, in a thread, when a case has ended, and at the start with the skipped ones.
         on_tile: called during the inference with the case's name, tiles done and all tiles.
@@ -374,8 +391,10 @@ def predict_folder(
         raise InputError("this is a box model; use nnsam.segment_files, and give it boxes")
     if cases_in_memory < 1:
         raise InputError(f"the number of cases in memory is {cases_in_memory}; expected at least 1")
-    options = RunOptions(predictor.precision, tuple(predictor.folds), mirror, step, save_probabilities)
-    run = FolderRun(predictor, cases, out, options, resume)
+    options = RunOptions(
+        predictor.precision, tuple(predictor.folds), mirror, step, save_probabilities, predictor.threads
+    )
+    run = FolderRun(predictor, cases, out, options, resume, overwrite)
     return run_folder(
         predictor, run, cases_in_memory=cases_in_memory, on_case=on_case, on_tile=on_tile, cancelled=cancelled
     )

@@ -1,8 +1,9 @@
 """What a folder of predictions was made with, so that an interrupted run goes on with what is missing.
 
 The file `nnsam_predict.json` in the output folder names, for every finished case, the outputs with SHA-256 and size
-and the inputs with size and time of change. It is always replaced as a whole, and only after a case's files are
-complete: whatever stops the run, a case that is not in it is predicted again.
+and the inputs with SHA-256, place, size and time of change. It is always replaced as a whole, and only after a case's
+files are complete: whatever stops the run, a case that is not in it is predicted again. It also names the files that
+the run is going to write, so that those of a killed run are known as its own.
 """
 
 import time
@@ -12,12 +13,15 @@ from typing import Any
 
 from nnsam import __version__
 from nnsam.errors import InputError
+from nnsam.io.formats import data_files
 from nnsam.support.files import load_json, sha256_of_file, write_json
 from nnsam.support.text import shown
 
 RECORD = "nnsam_predict.json"
 _FORMAT = "nnsam-predict-run"
 _FORMAT_VERSION = 1
+# Settings that earlier versions did not note.
+_EARLIER = {"threads": 0}
 # Rewriting a long record after every case must not take more than this share of the time.
 _SHARE_OF_TIME = 0.05
 
@@ -27,9 +31,31 @@ def describe_outputs(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
     return {path.name: {"sha256": sha256_of_file(path), "size": path.stat().st_size} for path in paths}
 
 
-def describe_inputs(paths: Iterable[Path]) -> dict[str, dict[str, int]]:
-    """Returns file name -> size in bytes and time of the last change in nanoseconds."""
-    return {path.name: {"size": path.stat().st_size, "modified": path.stat().st_mtime_ns} for path in paths}
+def describe_inputs(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """Returns file name -> SHA-256, place, size in bytes and time of the last change in nanoseconds.
+
+    The files that a header names are among them, see `nnsam.io.formats.data_files`.
+    """
+    return {path.name: {"sha256": sha256_of_file(path), **_place(path)} for path in _with_data(paths)}
+
+
+def _with_data(paths: Iterable[Path]) -> list[Path]:
+    return [file for path in paths for file in (path, *data_files(path))]
+
+
+def _place(path: Path) -> dict[str, Any]:
+    status = path.stat()
+    return {"path": str(path.absolute()), "size": status.st_size, "modified": status.st_mtime_ns}
+
+
+def _is_same_input(path: Path, entry: Mapping[str, Any]) -> bool:
+    """Whether a file is the one that was described; it is read unless place, size and time are the same."""
+    place = _place(path)
+    if "sha256" not in entry:  # of an earlier version
+        return all(entry[name] == place[name] for name in ("size", "modified"))
+    if all(entry[name] == value for name, value in place.items()):
+        return True
+    return entry["size"] == place["size"] and entry["sha256"] == sha256_of_file(path)
 
 
 class RunRecord:
@@ -47,6 +73,11 @@ class RunRecord:
         self.bundle = bundle
         self.settings = dict(settings)
         self.cases: dict[str, dict[str, Any]] = {}
+        before = _read(folder / RECORD) or {}
+        self._known: dict[str, Any] = dict.fromkeys(before.get("planned", []))
+        for entry in before.get("cases", {}).values():
+            self._known.update(entry["outputs"])
+        self._planned: list[str] = []
         self._changed = True
         self._next_write = 0.0
 
@@ -59,10 +90,11 @@ class RunRecord:
         content = _read(self.folder / RECORD)
         if content is None:
             return
+        there, now = ({**_EARLIER, **values} for values in (content["settings"], self.settings))
         differing = [
-            f"{name} {shown(content['settings'].get(name))} there and {shown(self.settings.get(name))} now"
-            for name in sorted({*content["settings"], *self.settings})
-            if content["settings"].get(name) != self.settings.get(name)
+            f"{name} {shown(there.get(name))} there and {shown(now.get(name))} now"
+            for name in sorted({*there, *now})
+            if there.get(name) != now.get(name)
         ]
         if content["bundle"] != self.bundle:
             differing.insert(0, f"the model {content['bundle'][:12]} there and {self.bundle[:12]} now")
@@ -85,11 +117,24 @@ class RunRecord:
         try:
             return (
                 entry is not None
-                and entry["inputs"] == describe_inputs(inputs)
+                and (files := {path.name: path for path in _with_data(inputs)}).keys() == entry["inputs"].keys()
+                and all(_is_same_input(path, entry["inputs"][name]) for name, path in files.items())
                 and entry["outputs"] == describe_outputs(outputs)
             )
-        except OSError:  # no such file, or one that cannot be read
+        except (OSError, KeyError, TypeError, AttributeError):  # no such file, or no such record
             return False
+
+    def has_written(self, path: Path) -> bool:
+        """Tells whether the runs of this folder have written a file as it is, or a killed one was going to."""
+        if path.name not in self._known:
+            return False
+        found = self._known[path.name]
+        return found is None or found == describe_outputs([path])[path.name]
+
+    def plan(self, outputs: Iterable[Path]) -> None:
+        """Notes the files that the run is going to write."""
+        self._planned = sorted({path.name for path in outputs})
+        self._changed = True
 
     def add(self, case: str, outputs: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
         """Notes a case whose files are complete; see `describe_outputs` and `describe_inputs`.
@@ -98,6 +143,7 @@ class RunRecord:
             InputError: the record cannot be written.
         """
         self.cases[case] = {"outputs": dict(outputs), "inputs": dict(inputs)}
+        self._planned = [name for name in self._planned if name not in outputs]
         self._changed = True
         if time.monotonic() >= self._next_write:
             self.flush()
@@ -117,6 +163,7 @@ class RunRecord:
             "nnsam": __version__,
             "bundle": self.bundle,
             "settings": self.settings,
+            "planned": self._planned,
             "cases": self.cases,
         }
         path = self.folder / RECORD
@@ -146,8 +193,10 @@ def _read(path: Path) -> dict[str, Any] | None:
         or content.get("format_version") != _FORMAT_VERSION
         or not all(isinstance(content.get(name), kind) for name, kind in parts.items())
         or not all(
-            isinstance(entry, dict) and {"outputs", "inputs"} <= entry.keys() for entry in content["cases"].values()
+            isinstance(entry, dict) and {"outputs", "inputs"} <= entry.keys() and isinstance(entry["outputs"], dict)
+            for entry in content["cases"].values()
         )
+        or not isinstance(content.get("planned", []), list)
     ):
         return None
     return content

@@ -17,11 +17,12 @@ from nnsam.inference.bundle import is_bundle
 from nnsam.inference.loading import load
 from nnsam.io.dicom.segmentation import import_highdicom
 from nnsam.io.finding import InputFile
-from nnsam.io.formats import SEG_ENDING, beside, check_outputs, format_of, label_dtype, label_ending, label_endings
+from nnsam.io.formats import SEG_ENDING, beside, format_of, label_dtype, label_ending, label_endings
 from nnsam.io.image import Image, Segment, reason_of
 from nnsam.io.overlay import DrawnObject, draw_segmentation
 from nnsam.io.writing import write_labels, write_object_probabilities, write_png
 from nnsam.prompts.box_files import BoxPrompts, BoxSource
+from nnsam.support.outputs import check_outputs
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class SegmentTask:
         overlay: PNG with masks and boxes; None for none.
         probabilities: npz; None for none.
         kept: files that must not be overwritten, whatever further names the output gets.
+        overwrite: replace files that exist.
     """
 
     input: InputFile
@@ -41,6 +43,7 @@ class SegmentTask:
     overlay: Path | None = None
     probabilities: Path | None = None
     kept: tuple[Path, ...] = ()
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,10 @@ def plan_tasks(
     dicom_seg: bool = False,
     palette: bool = False,
     protected: Iterable[Path] = (),
+    reports: Iterable[tuple[str, str | Path | None]] = (),
+    models: Iterable[str | Path] = (),
+    overwrite: bool = False,
+    separate: bool = False,
 ) -> list[SegmentTask]:
     """Decides which files are written; nothing is read or written yet.
 
@@ -86,10 +93,15 @@ def plan_tasks(
         dicom_seg: in a folder, write DICOM SEG instead of NIfTI for images of DICOM files.
         palette: label maps will have palettes.
         protected: further files that must not be overwritten, as inputs must not.
+        reports: option and file of what is written besides.
+        models: folders that nothing may be written into.
+        overwrite: replace label maps, overlays and probabilities that exist.
+        separate: see `SegmentOptions`.
 
     Raises:
-        InputError: the output's ending does not fit, two inputs would be written to one file, an input would be
-            overwritten, `dicom_seg` for images that are not DICOM, or `palette` for label maps that are no PNGs.
+        InputError: the output's ending does not fit, two inputs would be written to one file, an input or, without
+            `overwrite`, an existing file would be overwritten, label maps would go into the folder of the images,
+            `dicom_seg` for images that are not DICOM, or `palette` for label maps that are no PNGs.
     """
     output = Path(output)
     if into_folder and output.is_file():
@@ -111,8 +123,13 @@ def plan_tasks(
         import_highdicom()  # so that its absence is told before the work
     sources = [path for task in tasks for path in task.input.files]
     kept = (*sources, *protected)
-    check_outputs(outputs, kept)
-    return [replace(task, kept=kept) for task in tasks]
+    check_outputs([*outputs, *reports], kept, models=models)
+    # Of separate objects, which may have names of their own, it is checked when it is known how many there are.
+    maps = {task.output for task in tasks} if separate else set()
+    check_outputs([pair for pair in outputs if pair[1] not in maps], (), overwrite=overwrite)
+    if output.is_dir() and into_folder and any(output.samefile(file.path.absolute().parent) for file in inputs):
+        raise InputError(f"{output} holds the images; choose another folder for the label maps.")
+    return [replace(task, kept=kept, overwrite=overwrite) for task in tasks]
 
 
 def _task_in_folder(file: InputFile, folder: Path, overlay: bool, probabilities: bool, dicom_seg: bool) -> SegmentTask:
@@ -376,11 +393,12 @@ def _write_separate(
         whole[slices(box)] = mask
         segments.append(Segment(label, f"object {number}, label {label}", whole))
     if found.kind in ("dicom", "npz"):
+        check_outputs([(task.output, task.output)], (), overwrite=task.overwrite)
         empty = image.with_pixels(np.zeros(image.shape, np.uint8))
         write_labels(task.output, empty, segments=segments, algorithm="SEMIAUTOMATIC")
         return (task.output,)
     outputs = [beside(task.output, found.ending, f"_{number}{found.ending}") for number in range(1, len(masks) + 1)]
-    check_outputs([(path, path) for path in outputs], task.kept)
+    check_outputs([(path, path) for path in outputs], task.kept, overwrite=task.overwrite)
     for path, segment in zip(outputs, segments, strict=True):
         assert segment.mask is not None
         values = segment.mask.astype(label_dtype([segment.label])) * segment.label

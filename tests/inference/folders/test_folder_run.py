@@ -182,9 +182,13 @@ def test_without_continue_everything_is_replaced(predictor, cases, tmp_path):
     out = tmp_path / "out"
     run(predictor, cases, out)
     (out / "a.png").write_bytes(b"edited")
-    report = run(predictor, cases, out)
+    with pytest.raises(InputError, match=r"a\.png exists, and is not what this command has written"):
+        run(predictor, cases, out)
+    assert (out / "a.png").read_bytes() == b"edited"
+    report = run(predictor, cases, out, overwrite=True)
     assert not any(outcome.skipped for outcome in report.outcomes)
     assert imread(out / "a.png").shape == (40, 60)
+    assert not any(outcome.skipped for outcome in run(predictor, cases, out).outcomes)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +205,10 @@ def test_continue_predicts_damaged_edited_and_missing_files_again(predictor, cas
     run(predictor, cases, out)
     good = (out / "c.png").read_bytes()
     spoil(out / "c.png")
-    report = run(predictor, cases, out, resume=True)
+    if (out / "c.png").exists():  # perhaps corrected by hand
+        with pytest.raises(InputError, match=r"c\.png exists, and is not what this command has written"):
+            run(predictor, cases, out, resume=True)
+    report = run(predictor, cases, out, resume=True, overwrite=True)
     assert [outcome.case for outcome in report.outcomes if not outcome.skipped] == ["c"]
     assert (out / "c.png").read_bytes() == good
 
@@ -210,7 +217,7 @@ def test_continue_trusts_no_file_that_it_did_not_write(predictor, cases, tmp_pat
     out = tmp_path / "out"
     out.mkdir()
     imsave(out / "a.png", np.zeros((40, 60), np.uint8), check_contrast=False)
-    report = run(predictor, cases, out, resume=True)
+    report = run(predictor, cases, out, resume=True, overwrite=True)
     assert not any(outcome.skipped for outcome in report.outcomes)
     assert imread(out / "a.png").any()
 

@@ -1,6 +1,8 @@
 """The record of a folder run: what counts as done, and what a kill leaves."""
 
+import hashlib
 import json
+import os
 
 import pytest
 
@@ -46,7 +48,85 @@ def test_descriptions(files):
     image, mask = files
     digest = "48bf9b4f142ab45cac6f33cf99415bca6ca8e07608a031237aa76560fec2204b"  # printf mask | sha256sum
     assert describe_outputs([mask]) == {"a.png": {"sha256": digest, "size": 4}}
-    assert describe_inputs([image]) == {"a_0000.png": {"size": 5, "modified": image.stat().st_mtime_ns}}
+    assert describe_inputs([image]) == {
+        "a_0000.png": {
+            "sha256": hashlib.sha256(b"image").hexdigest(),
+            "path": str(image),
+            "size": 5,
+            "modified": image.stat().st_mtime_ns,
+        }
+    }
+
+
+def test_inputs_count_by_what_they_hold(files):
+    """Copied, touched or moved, they are the same; with another content of the same size and time, elsewhere, not."""
+    written(files)
+    image, mask = files
+    stamp = image.stat().st_mtime_ns
+    os.utime(image, ns=(1, 1))
+    assert is_done(resumed(files), files)
+    moved = image.parent / "elsewhere" / image.name
+    moved.parent.mkdir()
+    image.rename(moved)
+    assert is_done(resumed(files), (moved, mask))
+    moved.write_bytes(b"IMAGE")
+    os.utime(moved, ns=(stamp, stamp))
+    assert not is_done(resumed(files), (moved, mask))
+
+
+def test_a_record_of_an_earlier_version_is_read(files):
+    written(files)
+    path = files[1].parent / RECORD
+    content = json.loads(path.read_text())
+    del content["planned"]
+    for name in ("sha256", "path"):
+        del content["cases"]["a"]["inputs"]["a_0000.png"][name]
+    path.write_text(json.dumps(content))
+    assert is_done(resumed(files, settings={**SETTINGS, "threads": 0}), files)
+    with pytest.raises(InputError, match="threads 0 there and 2 now"):
+        resumed(files, settings={**SETTINGS, "threads": 2})
+    os.utime(files[0], ns=(1, 1))
+    assert not is_done(resumed(files), files)
+
+
+@pytest.mark.parametrize(
+    ("header", "text", "data"),
+    [
+        ("a.mhd", "NDims = 3\nElementDataFile = b.raw\n", ["b.raw"]),
+        ("a.mhd", "ElementDataFile = LIST\ns1.raw\ns2.raw\n", ["s1.raw", "s2.raw"]),
+        ("a.nhdr", "NRRD0004\ndata file: a.raw.gz\n", ["a.raw.gz"]),
+        ("a.hdr", "", ["a.img"]),
+        ("a.mhd", "ElementDataFile = ../b.raw\n", []),
+        ("a.png", "ElementDataFile = b.raw\n", []),
+    ],
+)
+def test_files_that_a_header_names_are_inputs_too(files, header, text, data):
+    image, mask = files[0].with_name(header), files[1]
+    image.write_text(text)
+    for name in data:
+        image.with_name(name).write_bytes(b"1")
+    record = record_of(files)
+    inputs = describe_inputs([image])
+    assert sorted(inputs) == sorted([header, *data])
+    record.add("a", describe_outputs([mask]), inputs)
+    assert record.is_done("a", [mask], [image])
+    for name in data:
+        image.with_name(name).write_bytes(b"2")
+        assert not record.is_done("a", [mask], [image])
+        image.with_name(name).write_bytes(b"1")
+
+
+def test_what_a_killed_run_was_going_to_write_is_its_own(files):
+    record, mask = record_of(files), files[1]
+    assert not record.has_written(mask)
+    record.plan([mask, mask.with_name("b.png")])
+    record.flush()
+    assert record_of(files).has_written(mask)
+    assert record_of(files).has_written(mask.with_name("b.png"))
+    written(files)
+    assert record_of(files).has_written(mask)
+    mask.write_bytes(b"by hand")
+    assert not record_of(files).has_written(mask)
 
 
 def test_a_written_record_is_taken_over(files):
