@@ -273,6 +273,14 @@ class BoxTraining:
         with _watched(output, epochs, self.report):
             self._run_training(trainer, *(["--c"] if goes_on else []))
 
+    def last_checkpoint(self) -> str:
+        """What a training that was interrupted goes on from, after a comma; empty at other steps."""
+        if "trainer" not in self.state or "train" in self.state["done"]:
+            return ""
+        found = sorted(path.name for path in self._output(self.state["trainer"]).glob("checkpoint_*.pth"))
+        latest = next((name for name in reversed(found)), None)
+        return ", training from its beginning" if latest is None else f", training from {latest}"
+
     def _export(self) -> None:
         self.report(f"export to {self.options.bundle} (nnsam export)")
         fold = self.state["fold"]
@@ -460,10 +468,11 @@ def run(args: argparse.Namespace) -> int:
     def report(line: str) -> None:
         print(f"[{(time.monotonic() - start) / 60:5.1f} min] {line}", flush=True)
 
+    training = BoxTraining(options, work, report)
     try:
-        scores = BoxTraining(options, work, report).run()
+        scores = training.run()
     except KeyboardInterrupt:
-        report(f"interrupted; {_LAST_WORDS}")
+        report(f"interrupted; {_LAST_WORDS}{training.last_checkpoint()}")
         raise
     for name, value in scores["DSC"].items():
         print(f"{name}: DSC {value:.3f} (the ellipse in the box: {scores['ellipse'][name]:.3f})")

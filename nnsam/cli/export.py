@@ -51,6 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration", type=int, metavar="N", help="number of patches of these images (default: 32 in 2D, 8 in 3D)"
     )
+    parser.add_argument(
+        "--no-int8",
+        dest="int8",
+        action="store_false",
+        help="do not look for an int8 network, which with --images takes longer than all the rest",
+    )
     parser.add_argument("--onnx", action="store_true", help="write ONNX files of the networks, too")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace an older bundle, once the new one is complete"
@@ -72,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
         images=args.images,
         calibration=args.calibration,
         onnx=args.onnx,
+        int8=args.int8,
         overwrite=args.overwrite,
         tell=lambda sentence: print(f"nnsam export: {sentence}", file=sys.stderr),
     )

@@ -42,6 +42,7 @@ COMMANDS = {
     ),
     "evaluate": ("nnsam.cli.evaluate", "Dice and surface distances of predictions against references"),
     "fewshot": ("nnsam.cli.fewshot.command", "a study with few training cases: prepare, run, status, report"),
+    "completion": ("nnsam.cli.completion", "a script for the tab key of bash, zsh or tcsh"),
     "bench": ("nnsam.cli.bench", "measure speed as ratios, side by side in one process"),
 }
 
@@ -52,8 +53,8 @@ FULL_INSTALLATION = {
 }
 
 
-def build_parser(command: str | None = None) -> argparse.ArgumentParser:
-    """Builds the parser; only the module of `command` is imported."""
+def build_parser(*commands: str | None) -> argparse.ArgumentParser:
+    """Builds the parser; only the modules of these commands are imported."""
     parser = CommandParser(
         prog="nnsam",
         description="Segment Anything encoders, level-set heads and box prompts for nnU-Net v2.",
@@ -62,7 +63,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"nnsam {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module_name, summary) in COMMANDS.items():
-        if name != command:
+        if name not in commands:
             subparsers.add_parser(name, help=summary, add_help=False)
             continue
         module = importlib.import_module(module_name)
