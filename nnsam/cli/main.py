@@ -17,7 +17,7 @@ from nnsam import __version__
 from nnsam.cli.common import told_warnings, unbroken_output
 from nnsam.errors import NnsamError
 from nnsam.support.concurrency import TERMINATED, Terminated, terminable
-from nnsam.support.drafts import remove_stale_drafts
+from nnsam.support.drafts import DISK_FULL, remove_stale_drafts
 
 # name -> (module, one line of help). Modules are imported only when their command is called, so that `nnsam --help`
 # stays quick; the modules in turn import torch and the like inside `run`.
@@ -90,6 +90,13 @@ def _run(args: argparse.Namespace) -> int:
         if os.environ.get("NNSAM_TRACEBACK"):
             raise
         print(f"nnsam {args.command}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if os.environ.get("NNSAM_TRACEBACK") or error.errno not in DISK_FULL:
+            raise
+        print(
+            f"nnsam {args.command}: {error.filename or 'a file'} cannot be written: the disk is full", file=sys.stderr
+        )
         return 1
     except ModuleNotFoundError as error:
         if os.environ.get("NNSAM_TRACEBACK") or (error.name or "").split(".")[0] not in FULL_INSTALLATION:
