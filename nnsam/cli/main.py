@@ -20,7 +20,7 @@ from nnsam.errors import NnsamError
 from nnsam.io.limits import allowing_voxels
 from nnsam.nnunet.folders import unset_variable
 from nnsam.support.concurrency import TERMINATED, Terminated, terminable
-from nnsam.support.drafts import remove_stale_drafts
+from nnsam.support.drafts import DISK_FULL, remove_stale_drafts
 from nnsam.support.installation import how_to_install_all
 from nnsam.support.text import clipped
 
@@ -103,6 +103,13 @@ def _run(args: argparse.Namespace) -> int:
         if os.environ.get("NNSAM_TRACEBACK"):
             raise
         print(f"nnsam {args.command}: {_sentence(error)}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if os.environ.get("NNSAM_TRACEBACK") or error.errno not in DISK_FULL:
+            raise
+        print(
+            f"nnsam {args.command}: {error.filename or 'a file'} cannot be written: the disk is full", file=sys.stderr
+        )
         return 1
     except ModuleNotFoundError as error:
         if os.environ.get("NNSAM_TRACEBACK") or (error.name or "").split(".")[0] not in FULL_INSTALLATION:

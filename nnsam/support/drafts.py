@@ -6,6 +6,7 @@ was not touched for a day is.
 """
 
 import ctypes
+import errno
 import hashlib
 import os
 import platform
@@ -30,6 +31,8 @@ _MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:6]
 _NAME = re.compile(r"\.nnsam-([0-9a-f]{6})-[0-9a-f]{12}\.(.+)")
 _LONGEST_NAME = 255  # bytes
 _OLD_SECONDS = 24 * 3600
+# What a full disk, a used up quota and a limit on the size of files answer.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # In the draft of a folder that replaces another one: the complete new one, and what it replaces.
 NEW, OLD = ".new", ".old"
 
@@ -44,7 +47,7 @@ def draft_of(destination: Path, is_folder: bool = False) -> Iterator[Path]:
     removed.
 
     Raises:
-        InputError: there cannot be written.
+        InputError: there cannot be written, or the disk was found full in the block.
     """
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -56,6 +59,12 @@ def draft_of(destination: Path, is_folder: bool = False) -> Iterator[Path]:
         raise InputError(f"{destination} cannot be written ({error.strerror or error}).") from error
     try:
         yield draft
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise InputError(
+            f"{destination} cannot be written ({error.strerror}): the disk is full; free space or name another disk."
+        ) from error
     finally:
         _remove(draft)
         if lock is not None:
@@ -141,7 +150,7 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-_CANNOT_SYNC = (22, 95)  # EINVAL, ENOTSUP
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP)
 
 
 def _make(destination: Path, is_folder: bool) -> tuple[Path, int | None]:

@@ -74,5 +74,10 @@ def write_warm_start(
     if network.sam is not None:
         fill_encoder(network.sam, None if cls.random_encoder else weights.resolve(), cls.seed or 0)
     with atomic_file(target) as draft:
-        torch.save({"network_weights": network.state_dict(), "trainer_name": trainer}, draft)
+        try:
+            with draft.open("wb") as file:  # by its name, PyTorch would write the draft's into the file
+                torch.save({"network_weights": network.state_dict(), "trainer_name": trainer}, file)
+        except RuntimeError as error:  # PyTorch's, where a write failed
+            reason = error.__context__ if isinstance(error.__context__, OSError) else str(error).splitlines()[0]
+            raise InputError(f"{target} cannot be written ({reason}); is the disk full?") from error
     return {"taken": len(taken), "added": len(network.state_dict()) - len(taken)}

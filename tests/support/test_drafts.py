@@ -231,7 +231,7 @@ def test_a_disk_that_turns_out_full_leaves_nothing(tmp_path, monkeypatch):
             draft.write_text("a")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(InputError, match=r"a cannot be written \(No space left on device\): the disk is full"):
         write()
     assert list(tmp_path.iterdir()) == []
 
