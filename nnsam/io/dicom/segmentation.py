@@ -208,11 +208,14 @@ def _pixel_measures(highdicom: Any, labels: Image, first: Any) -> Any:
 
 # ---- reading
 
+_DAMAGED = "{path} is a damaged or incomplete DICOM SEG ({reason}); export it again."
+
 
 def is_segmentation(path: Path) -> bool:
     """Whether a DICOM file is a segmentation."""
     data = read_data_set(path, pixels=False, tags=("SOPClassUID",))
-    return str(data.get("SOPClassUID", "")) in _SEGMENTATIONS
+    with decoding(path, _DAMAGED):
+        return str(data.get("SOPClassUID", "")) in _SEGMENTATIONS
 
 
 @dataclass(frozen=True)
@@ -234,13 +237,12 @@ def read_segmentation(path: Path) -> Image:
         SetupError: pydicom or highdicom is not installed.
     """
     data = read_data_set(path, pixels=False)
-    kind = str(data.get("SOPClassUID", ""))
-    if kind not in _SEGMENTATIONS:
-        raise InputError(f"{path} is DICOM, but no segmentation (SEG); give label maps.")
-    if data.get("SegmentationType") == "FRACTIONAL":
-        raise InputError(f"{path} is a fractional segmentation; expected a binary one, so threshold it first.")
-    sentence = "{path} is a damaged or incomplete DICOM SEG ({reason}); export it again."
-    with decoding(path, sentence):
+    with decoding(path, _DAMAGED):  # pydicom interprets a value when it is asked for
+        kind = str(data.get("SOPClassUID", ""))
+        if kind not in _SEGMENTATIONS:
+            raise InputError(f"{path} is DICOM, but no segmentation (SEG); give label maps.")
+        if data.get("SegmentationType") == "FRACTIONAL":
+            raise InputError(f"{path} is a fractional segmentation; expected a binary one, so threshold it first.")
         check_announced(path, data)
         planes = _read_planes(path, data)
         labels = _labels_of_segments(data)

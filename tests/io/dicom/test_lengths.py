@@ -171,3 +171,17 @@ def test_a_deflated_data_set_is_measured_before_it_is_inflated(tmp_path, monkeyp
     monkeypatch.setattr(pydicom, "dcmread", None)
     with pytest.raises(InputError, match="inflates to more than 9000 bytes"):
         read_image(path)
+
+
+def test_values_of_another_type_than_their_tag_s_are_told(tmp_path):
+    """pydicom interprets a value when it is asked for, long after the file was read."""
+    content = write_dicom(tmp_path / "a.dcm", PIXELS, bits=12).read_bytes()
+    place = content.index(b"\x08\x00\x16\x00UI")  # SOP Class UID
+    for kind in (b"US", b"FD", b"AT", b"SQ", b"IS", b"DS", b"??"):
+        (tmp_path / "b.dcm").write_bytes(content[: place + 4] + kind + content[place + 6 :])
+        for read in (read_image, read_labels):
+            try:
+                read(tmp_path / "b.dcm")
+            except InputError as error:
+                sentence = str(error)
+                assert sentence.startswith(str(tmp_path / "b.dcm"))
