@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from nnsam.cli.common import bar
+from nnsam.cli.common import add_json, bar, json_report
 from nnsam.errors import InputError
 from nnsam.support.device import training_device
 
@@ -215,7 +215,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_common_arguments(parser: argparse.ArgumentParser, rounds: str) -> None:
     parser.add_argument("--rounds", type=int, metavar="N", help=f"repetitions that count (default: {rounds})")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(parser)
 
 
 def _add_box_arguments(box: argparse.ArgumentParser) -> None:
@@ -259,10 +259,12 @@ def run(args: argparse.Namespace) -> int:
     """Runs the benchmark and prints its figures."""
     if args.rounds is not None and args.rounds < 1:
         raise InputError(f"--rounds is {args.rounds}; expected at least 1")
-    result = {"train": _bench_training, "box": _bench_box, "cpu": _bench_cpu}[args.what](args)
-    if args.json:
-        print(json.dumps(result, indent=1))
-    elif args.what == "train":
+    with json_report(args.json) as report:
+        result = {"train": _bench_training, "box": _bench_box, "cpu": _bench_cpu}[args.what](args)
+        report(json.dumps(result, indent=1))
+    if args.json == "-":
+        return 0
+    if args.what == "train":
         _print_table(result)
     elif args.what == "box":
         print_box_tables(result)

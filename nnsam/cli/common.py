@@ -1,16 +1,18 @@
-"""What commands have in common: a bar for entries that are taken one by one, and warnings told as sentences."""
+"""What commands have in common: a bar for entries that are taken one by one, --json, warnings told as sentences."""
 
 import argparse
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO, TypeVar
 
 from nnsam.errors import NnsamWarning
 from nnsam.io.limits import DEFAULT as DEFAULT_VOXELS
 from nnsam.io.limits import VARIABLE
+from nnsam.support.files import atomic_file
+from nnsam.support.outputs import check_outputs
 from nnsam.support.text import shown
 
 _Entry = TypeVar("_Entry")
@@ -23,6 +25,38 @@ def bar(entries: Sequence[_Entry], title: str = "Converting") -> Iterable[_Entry
 
     screen = Console(stderr=True)
     return track(entries, title, console=screen, transient=True, disable=not screen.is_terminal)
+
+
+def add_json(parser: argparse.ArgumentParser, what: str = "the result") -> None:
+    """Adds --json, which means the same in every command, see :func:`json_report`."""
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help=f"print {what} as JSON, and nothing else on standard output; with FILE, write it there and print as usual",
+    )
+
+
+@contextmanager
+def json_report(path: str | None) -> Iterator[Callable[[str], object]]:
+    """Gives the function that takes the JSON text of a command's --json.
+
+    Args:
+        path: file, "-" for standard output, None where no JSON was asked for. A file is opened first, so that long work
+            does not end at a path that cannot be written to, and appears if the block ends without error.
+
+    Raises:
+        InputError: the file exists: nothing is overwritten.
+    """
+    if path is None:
+        yield lambda text: None
+    elif path == "-":
+        yield lambda text: print(text.rstrip("\n"))
+    else:
+        check_outputs([("--json", path)], (), overwrite=False, advice="choose another file, or remove it")
+        with atomic_file(path) as draft:
+            yield lambda text: draft.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
 
 
 def add_voxel_limit(parser: argparse.ArgumentParser) -> None:

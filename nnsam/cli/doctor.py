@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from nnsam.cli.common import add_json, json_report
 from nnsam.errors import NnsamError
 from nnsam.nnunet.folders import NNUNET_FOLDERS
 from nnsam.support.installation import how_to_install_all
@@ -62,7 +63,7 @@ class Finding:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
+    add_json(parser, "the report and the machine")
     parser.add_argument(
         "--device",
         action="store_true",
@@ -84,10 +85,11 @@ def run(args: argparse.Namespace) -> int:
         import_openvino()
     findings = list(examine())
     healthy = all(finding.level != FAIL for finding in findings)
-    if args.json:
-        report = {"healthy": healthy, "findings": [asdict(f) for f in findings], "machine": describe_machine()}
-        print(json.dumps(report, indent=1))
-    else:
+    with json_report(args.json) as report:
+        if args.json:
+            content = {"healthy": healthy, "findings": [asdict(f) for f in findings], "machine": describe_machine()}
+            report(json.dumps(content, indent=1))
+    if args.json != "-":
         _print_table(findings)
     return 0 if healthy else 1
 

@@ -28,7 +28,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnsam.cli.common import add_voxel_limit, bar
+from nnsam.cli.common import add_json, add_voxel_limit, bar
+from nnsam.errors import InputError
 
 if TYPE_CHECKING:
     from nnsam.metrics.evaluation import Evaluation
@@ -75,8 +76,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="distances of a class that only one side has: nan, left out of the means and counted, or worst, the "
         "image's diagonal (default: %(default)s)",
     )
-    parser.add_argument("--json", metavar="FILE", help="write all scores as JSON; - for standard output, no table")
-    parser.add_argument("--csv", metavar="FILE", help="write one line per case and class")
+    add_json(parser, "all scores")
+    parser.add_argument(
+        "--csv",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="print one line per case and class, and nothing else on standard output; with FILE, write it there",
+    )
     add_voxel_limit(parser)
     parser.add_argument(
         "--overwrite", action="store_true", help="let --json and --csv replace files that this command has not written"
@@ -90,11 +97,13 @@ def run(args: argparse.Namespace) -> int:
     from nnsam.metrics.summary import to_json, write_csv
     from nnsam.support.files import atomic_file
 
+    if args.json == args.csv == "-":
+        raise InputError("--json and --csv would both be printed; give one of them a file")
     _check_paths(args)
     with ExitStack() as files:
         # Opened first, so that a long evaluation does not end at a path that cannot be written to.
         json_file = files.enter_context(atomic_file(args.json)) if args.json not in (None, "-") else None
-        csv_file = files.enter_context(atomic_file(args.csv)) if args.csv is not None else None
+        csv_file = files.enter_context(atomic_file(args.csv)) if args.csv not in (None, "-") else None
         result = evaluate(
             args.predictions,
             args.references,
@@ -112,6 +121,8 @@ def run(args: argparse.Namespace) -> int:
             write_csv(result, csv_file)
     if args.json == "-":
         sys.stdout.write(to_json(result))
+    elif args.csv == "-":
+        write_csv(result, sys.stdout)
     else:
         print_table(result)
     if not result.failures:

@@ -17,7 +17,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from nnsam.cli.common import add_voxel_limit
+from nnsam.cli.common import add_json, add_voxel_limit, json_report
 
 if TYPE_CHECKING:
     from nnsam.inference.bundle import Bundle
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace an older bundle, once the new one is complete"
     )
-    parser.add_argument("--json", action="store_true", help="print precision and parity as one JSON object")
+    add_json(parser, "precision and parity")
     add_voxel_limit(parser)
 
 
@@ -69,22 +69,22 @@ def run(args: argparse.Namespace) -> int:
     """Exports and prints the report."""
     from nnsam.exporting.export_model import export_model
 
-    bundle = export_model(
-        args.model,
-        args.output,
-        folds=args.folds,
-        checkpoint=args.checkpoint,
-        precision=args.precision,
-        images=args.images,
-        calibration=args.calibration,
-        onnx=args.onnx,
-        int8=args.int8,
-        overwrite=args.overwrite,
-        tell=lambda sentence: print(f"nnsam export: {sentence}", file=sys.stderr),
-    )
-    if args.json:
-        print(json.dumps({name: bundle.manifest[name] for name in ("precision", "parity")}, indent=1))
-    else:
+    with json_report(args.json) as report:
+        bundle = export_model(
+            args.model,
+            args.output,
+            folds=args.folds,
+            checkpoint=args.checkpoint,
+            precision=args.precision,
+            images=args.images,
+            calibration=args.calibration,
+            onnx=args.onnx,
+            int8=args.int8,
+            overwrite=args.overwrite,
+            tell=lambda sentence: print(f"nnsam export: {sentence}", file=sys.stderr),
+        )
+        report(json.dumps({name: bundle.manifest[name] for name in ("precision", "parity")}, indent=1))
+    if args.json != "-":
         _print_report(bundle)
     return 0
 

@@ -89,11 +89,19 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Prints this parser's own usage and what is wrong."""
         if message.startswith("the following arguments are required"):
+            message += self._swallowed()
             # The required one may be there, but misspelled.
             unknown = [word for word in self._given if word.startswith("--") and not self._is_option(word)]
             message = "; ".join([message, *map(self._unrecognized, unknown[:1])])
         self.print_usage(sys.stderr)
         self.exit(2, f"{self.prog}: error: {message}\n")
+
+    def _swallowed(self) -> str:
+        """Tells that --json, whose file may be left out, has taken the next word for it."""
+        for option, word in zip(self._given, self._given[1:], strict=False):
+            if option in ("--json", "--csv") and not word.startswith("-"):
+                return f"; {option} has taken {word} for its file: write {option} at the end"
+        return ""
 
     def _is_option(self, word: str) -> bool:
         name = word.partition("=")[0]

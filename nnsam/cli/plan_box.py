@@ -13,6 +13,8 @@ import argparse
 import json
 from pathlib import Path
 
+from nnsam.cli.common import add_json, json_report
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
@@ -31,24 +33,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", default="nnSAMBoxPlans", help="name of the plans (%(default)s)")
     parser.add_argument("-np", "--processes", type=int, default=2, help="processes for the fingerprint (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Plans and prints what was planned."""
     from nnsam.training.box_planning import plan_box
 
-    planned = plan_box(
-        args.dataset,
-        model=args.model,
-        prompt=args.prompt,
-        batch_size=args.batch_size,
-        patch_size=args.patch,
-        plans_name=args.name,
-        processes=args.processes,
-    )
-    if args.json:
-        print(json.dumps(planned, indent=1))
+    with json_report(args.json) as report:
+        planned = plan_box(
+            args.dataset,
+            model=args.model,
+            prompt=args.prompt,
+            batch_size=args.batch_size,
+            patch_size=args.patch,
+            plans_name=args.name,
+            processes=args.processes,
+        )
+        report(json.dumps(planned, indent=1))
+    if args.json == "-":
         return 0
     number = planned["dataset"][7:10].lstrip("0")
     print(

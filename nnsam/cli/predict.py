@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnsam.cli.common import add_voxel_limit
+from nnsam.cli.common import add_json, add_voxel_limit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,9 +105,7 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="cases that are read, computed and written at the same time; 1 needs the least memory (default: "
         "%(default)s)",
     )
-    parser.add_argument(
-        "--json", metavar="FILE", help="write seconds per case, precision and machine as JSON; - for standard output"
-    )
+    add_json(parser, "seconds per case, precision and machine")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
     add_voxel_limit(parser)
     parser.add_argument(

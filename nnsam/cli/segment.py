@@ -30,7 +30,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnsam.cli.common import add_voxel_limit, bar
+from nnsam.cli.common import add_json, add_voxel_limit, bar
 from nnsam.support.device import DEVICES
 
 if TYPE_CHECKING:
@@ -121,11 +121,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-size", type=_positive, default=8, metavar="N", help="network inputs at once (default: %(default)s)"
     )
-    parser.add_argument(
-        "--json",
-        metavar="FILE",
-        help="write boxes, labels, scores, areas in pixels, sizes in mm2 or ml where the pixel size is known, and "
-        "seconds per case as JSON; - for standard output",
+    add_json(
+        parser,
+        "boxes, labels, scores, areas in pixels, sizes in mm2 or ml where pixel sizes are known, and seconds per case",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
     parser.add_argument(

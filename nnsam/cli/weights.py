@@ -16,6 +16,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from nnsam.cli.common import add_json, json_report
 from nnsam.errors import WeightsError
 from nnsam.weights import OFFICIAL, WeightsStatus, fetch, import_file, status
 from nnsam.weights.cache import sha256_of
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_action(actions: Any, name: str, summary: str, example: str) -> argparse.ArgumentParser:
     description = f"{summary[0].upper()}{summary[1:]}."
     action = actions.add_parser(name, help=summary, description=description, epilog=f"Example: {example}")
-    action.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(action)
     return action
 
 
@@ -72,15 +73,21 @@ def run(args: argparse.Namespace) -> int:
         path = fetch(OFFICIAL, mirror=args.mirror, timeout=args.timeout)
     else:
         path = import_file(args.file, OFFICIAL)
-    result = {"path": str(path), "size": OFFICIAL.size, "sha256": OFFICIAL.sha256}
-    print(json.dumps(result) if args.json else f"{path} holds the official checkpoint (SHA-256 checked)")
+    if not _reported(args.json, {"path": str(path), "size": OFFICIAL.size, "sha256": OFFICIAL.sha256}):
+        print(f"{path} holds the official checkpoint (SHA-256 checked)")
     return 0
 
 
-def _status(as_json: bool) -> int:
+def _reported(json_path: str | None, content: dict[str, Any]) -> bool:
+    """Does what --json asks for; returns whether that leaves nothing to print."""
+    with json_report(json_path) as report:
+        report(json.dumps(content, default=str))
+    return json_path == "-"
+
+
+def _status(json_path: str | None) -> int:
     found = status(OFFICIAL)
-    if as_json:
-        print(json.dumps(dataclasses.asdict(found), default=str))
+    if _reported(json_path, dataclasses.asdict(found)):
         return 1 if found.problem else 0
     print(f"SAM weights: {_summary(found)}")
     print(f"cache:       {found.home}")
@@ -109,7 +116,7 @@ def _summary(found: WeightsStatus) -> str:
     return f"{kind} {origin}, {found.path}"
 
 
-def _verify(file: Path | None, as_json: bool) -> int:
+def _verify(file: Path | None, json_path: str | None) -> int:
     from nnsam.networks.mobile_sam import load_encoder_state
 
     path = file.expanduser() if file else _configured_file()
@@ -120,9 +127,8 @@ def _verify(file: Path | None, as_json: bool) -> int:
     except WeightsError as error:
         misfit = str(error)
     official = sha256 == OFFICIAL.sha256
-    if as_json:
-        report = {"path": str(path), "sha256": sha256, "official": official, "fits": misfit is None, "problem": misfit}
-        print(json.dumps(report))
+    report = {"path": str(path), "sha256": sha256, "official": official, "fits": misfit is None, "problem": misfit}
+    if _reported(json_path, report):
         return 1 if misfit else 0
     print(f"file:    {path}")
     print(f"SHA-256: {sha256} ({'the official checkpoint' if official else 'not the official checkpoint'})")

@@ -3,8 +3,10 @@
 import csv
 import json
 import math
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -115,11 +117,11 @@ def _without_nan(value: object) -> object:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def write_csv(evaluation: Evaluation, path: Path) -> None:
-    """Writes one line per case and class; undefined scores are empty fields."""
+def write_csv(evaluation: Evaluation, target: Path | TextIO) -> None:
+    """Writes one line per case and class to a file or stream; undefined scores are empty fields."""
     names = PROFILES[evaluation.profile].score_names if not evaluation.rows else tuple(evaluation.rows[0].scores)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+    with target.open("w", newline="", encoding="utf-8") if isinstance(target, Path) else nullcontext(target) as file:
+        writer = csv.writer(file, lineterminator="\r\n" if isinstance(target, Path) else "\n")
         writer.writerow(["case", "class", "reference_pixels", "predicted_pixels", *names])
         for row in evaluation.rows:
             values = ["" if math.isnan(row.scores[name]) else repr(row.scores[name]) for name in names]

@@ -22,6 +22,7 @@ def check_outputs(
     models: Iterable[str | Path] = (),
     overwrite: bool = True,
     is_own: Callable[[Path], bool] = lambda path: False,
+    advice: str = "choose another output, or replace what exists with --overwrite",
 ) -> None:
     """Checks that no input, no other output and no file of somebody else would be overwritten.
 
@@ -35,6 +36,7 @@ def check_outputs(
         models: folders that nothing may be written into.
         overwrite: whether files that exist may be replaced; else only those of `is_own`.
         is_own: tells of an existing file whether this program has written it, as it is.
+        advice: what to do where one exists that is not.
 
     Raises:
         InputError: one would.
@@ -62,10 +64,7 @@ def check_outputs(
             strange.append(path)
     if strange:
         more = f" (and {len(strange) - 1} more)" if len(strange) > 1 else ""
-        raise InputError(
-            f"{strange[0]}{more} exists, and is not what this command has written there; choose another output, or "
-            "replace what exists with --overwrite."
-        )
+        raise InputError(f"{strange[0]}{more} exists, and is not what this command has written there; {advice}.")
 
 
 def is_report(path: Path, keys: Iterable[str]) -> bool:

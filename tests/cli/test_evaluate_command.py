@@ -76,6 +76,16 @@ def test_json_on_standard_output_is_alone_there(predictions, dataset, capsys):
     assert json.loads(capsys.readouterr().out)["profile"] == "standard"
 
 
+def test_csv_on_standard_output_is_what_the_file_holds(predictions, dataset, tmp_path, capsys):
+    assert evaluate("-p", predictions, "-r", dataset / "labelsTs", "--csv", tmp_path / "a.csv") == 0
+    capsys.readouterr()
+    for words in (["--csv"], ["--csv", "-"]):
+        assert evaluate("-p", predictions, "-r", dataset / "labelsTs", *words) == 0
+        assert capsys.readouterr().out == (tmp_path / "a.csv").read_text()
+    assert evaluate("-p", predictions, "-r", dataset / "labelsTs", "--csv", "--json") == 1
+    assert "would both be printed" in capsys.readouterr().err
+
+
 def test_class_names_with_brackets_are_printed_as_they_are(predictions, dataset, tmp_path, capsys):
     labels = {"background": 0, "[bold]odd[/x]": 1, "rest": [2, 3, 4, 5]}
     (tmp_path / "odd.json").write_text(json.dumps({"labels": labels}))

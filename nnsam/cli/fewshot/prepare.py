@@ -24,7 +24,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from nnsam.cli.common import add_voxel_limit
+from nnsam.cli.common import add_json, add_voxel_limit, json_report
 
 if TYPE_CHECKING:
     from nnsam.fewshot.study.prepare import PreparedStudy
@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, metavar="N", help="instead of nnU-Net's; recorded")
     parser.add_argument("--plan", action="store_true", help="plan and preprocess all subsets now")
     parser.add_argument("--np", type=int, default=1, metavar="N", help="processes for --plan (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(parser)
     add_voxel_limit(parser)
 
 
@@ -96,9 +96,9 @@ def run(args: argparse.Namespace) -> int:
     if args.plan:
         for size, seed in _bar("Planning")(sorted(prepared.protocol.subsets)):
             plan_subset(prepared.folder, size, seed, args.np)
-    if args.json:
-        print(json.dumps(_summary(prepared), indent=1))
-    else:
+    with json_report(args.json) as report:
+        report(json.dumps(_summary(prepared), indent=1))
+    if args.json != "-":
         _print(prepared)
     return 0
 

@@ -16,6 +16,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from nnsam.cli.common import add_json, json_report
+
 if TYPE_CHECKING:
     from nnsam.fewshot.report.report import Report
 
@@ -47,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-mixed-versions", action="store_true", help="runs of different versions of nnsam, nnU-Net or PyTorch"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,9 +65,9 @@ def run(args: argparse.Namespace) -> int:
         args.allow_mixed_versions,
     )
     report = write_report(args.experiment, args.output, options)
-    if args.json:
-        print(json.dumps(_summary(report), indent=1, allow_nan=False))
-    else:
+    with json_report(args.json) as write:
+        write(json.dumps(_summary(report), indent=1, allow_nan=False))
+    if args.json != "-":
         _print(report)
     return 0
 

@@ -8,6 +8,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from nnsam.cli.common import add_json, json_report
+
 if TYPE_CHECKING:
     from nnsam.fewshot.runs.state import RunKey, RunState
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this sub-command's options."""
     parser.add_argument("experiment", metavar="EXP", help="the study's folder")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,12 +35,10 @@ def run(args: argparse.Namespace) -> int:
     running = {
         key for key, state in runs.items() if state.state not in ("done", "failed") and is_running(experiment, key)
     }
-    if args.json:
-        print(
-            json.dumps(
-                {"protocol": protocol.digest, "runs": [_summary(runs[key], key in running) for key in runs]}, indent=1
-            )
-        )
+    with json_report(args.json) as report:
+        content = {"protocol": protocol.digest, "runs": [_summary(runs[key], key in running) for key in runs]}
+        report(json.dumps(content, indent=1))
+    if args.json == "-":
         return 0
     if not runs:
         print(f"No run was started; start them with: nnsam fewshot run {args.experiment} --methods ...")
