@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nnsam.bench.measuring import Candidate, Timing, speedup, time_alternating
 from nnsam.nnunet.commands import run_nnunet
+from nnsam.nnunet.folders import NNUNET_FOLDERS
 from nnsam.support.drafts import temporary_folder
 from nnsam.support.machine import describe_machine
 
@@ -73,12 +74,11 @@ def _row(name: str, ours: Timing, stock: Timing) -> dict:
 @contextlib.contextmanager
 def _workspace() -> Iterator[Path]:
     """A temporary folder that nnU-Net takes for its three folders, with data loading in this process."""
-    names = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
     before = dict(os.environ)
     with temporary_folder() as root:
-        for name in names:
+        for name in NNUNET_FOLDERS:
             (root / name).mkdir()
-        os.environ.update({name: str(root / name) for name in names})
+        os.environ.update({name: str(root / name) for name in NNUNET_FOLDERS})
         os.environ.update({"nnUNet_n_proc_DA": "0", "NNSAM_WEIGHTS": "random"})
         try:
             yield root

@@ -29,8 +29,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnsam.cli.common import add_voxel_limit
 from nnsam.cli.convert import add_matching_arguments
 from nnsam.errors import InputError, NnsamError
+from nnsam.support.device import DEVICES, training_device
 
 _DATASET = "Dataset501_Boxes"
 _PLANS = "nnSAMBoxPlans"
@@ -52,7 +54,7 @@ class BoxTrainingOptions:
         masks: folder of masks, if `data` is a folder of images.
         model: "small" or "full", see `nnsam plan-box`.
         minutes: for training.
-        device: "cpu" or "cuda".
+        device: "cpu", "cuda" or "mps".
         labels: value in the masks -> name.
         mask_suffix: see `nnsam.datasets.images.convert_images`, as the next two.
         patient: regular expression.
@@ -271,6 +273,14 @@ class BoxTraining:
         with _watched(output, epochs, self.report):
             self._run_training(trainer, *(["--c"] if goes_on else []))
 
+    def last_checkpoint(self) -> str:
+        """What a training that was interrupted goes on from, after a comma; empty at other steps."""
+        if "trainer" not in self.state or "train" in self.state["done"]:
+            return ""
+        found = sorted(path.name for path in self._output(self.state["trainer"]).glob("checkpoint_*.pth"))
+        latest = next((name for name in reversed(found)), None)
+        return ", training from its beginning" if latest is None else f", training from {latest}"
+
     def _export(self) -> None:
         self.report(f"export to {self.options.bundle} (nnsam export)")
         fold = self.state["fold"]
@@ -429,16 +439,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--minutes", type=float, default=60, metavar="N", help="time for training alone (default: %(default)g)"
     )
     parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to train (%(default)s)"
+        "--device", choices=DEVICES, default="auto", help="where to train; auto is cuda or cpu (default: %(default)s)"
     )
     parser.add_argument("--work", metavar="FOLDER", type=Path, help="work folder (default: BUNDLE_work)")
     add_matching_arguments(parser)
+    add_voxel_limit(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Trains, and prints the scores."""
-    from nnsam.cli.demo import choose_device
-
     if not args.minutes > 0:
         raise InputError(f"--minutes is {args.minutes:g}; expected a number above 0.")
     options = BoxTrainingOptions(
@@ -447,7 +456,7 @@ def run(args: argparse.Namespace) -> int:
         masks=args.masks,
         model=args.model,
         minutes=args.minutes,
-        device=choose_device(args.device),
+        device=training_device(args.device),
         labels=args.labels,
         mask_suffix=args.mask_suffix,
         patient=args.patient,
@@ -459,10 +468,11 @@ def run(args: argparse.Namespace) -> int:
     def report(line: str) -> None:
         print(f"[{(time.monotonic() - start) / 60:5.1f} min] {line}", flush=True)
 
+    training = BoxTraining(options, work, report)
     try:
-        scores = BoxTraining(options, work, report).run()
+        scores = training.run()
     except KeyboardInterrupt:
-        report(f"interrupted; {_LAST_WORDS}")
+        report(f"interrupted; {_LAST_WORDS}{training.last_checkpoint()}")
         raise
     for name, value in scores["DSC"].items():
         print(f"{name}: DSC {value:.3f} (the ellipse in the box: {scores['ellipse'][name]:.3f})")

@@ -1,5 +1,6 @@
 """What commands have in common: a bar for entries that are taken one by one, and warnings told as sentences."""
 
+import argparse
 import os
 import sys
 import warnings
@@ -8,6 +9,9 @@ from contextlib import contextmanager
 from typing import Any, TextIO, TypeVar
 
 from nnsam.errors import NnsamWarning
+from nnsam.io.limits import DEFAULT as DEFAULT_VOXELS
+from nnsam.io.limits import VARIABLE
+from nnsam.support.text import shown
 
 _Entry = TypeVar("_Entry")
 
@@ -19,6 +23,22 @@ def bar(entries: Sequence[_Entry], title: str = "Converting") -> Iterable[_Entry
 
     screen = Console(stderr=True)
     return track(entries, title, console=screen, transient=True, disable=not screen.is_terminal)
+
+
+def add_voxel_limit(parser: argparse.ArgumentParser) -> None:
+    """Adds --max-voxels to a command that reads images; `nnsam.cli.main` sets the limit while the command runs."""
+    parser.add_argument(
+        "--max-voxels",
+        type=_count,
+        metavar="N",
+        help=f"refuse files that announce more values (default: ${VARIABLE}, else {DEFAULT_VOXELS})",
+    )
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1; found {shown(text)}")
+    return int(text)
 
 
 class _Unbroken:

@@ -14,7 +14,7 @@ Example:
 import argparse
 import re
 
-from nnsam.cli.common import bar
+from nnsam.cli.common import add_voxel_limit, bar
 from nnsam.errors import InputError
 
 _DESCRIPTION = """Turns MM-WHS into a raw nnU-Net data set: the official volumes, or CFDnet's slices of them.
@@ -45,7 +45,6 @@ def add_mmwhs_arguments(layouts: "argparse._SubParsersAction[argparse.ArgumentPa
         "mmwhs",
         help="MM-WHS: the official volumes, or CFDnet's slices",
         description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", metavar="SRC", help="folder or zip archive")
     parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="DatasetXXX_Name, absent or empty")
@@ -67,6 +66,7 @@ def add_mmwhs_arguments(layouts: "argparse._SubParsersAction[argparse.ArgumentPa
         "--trust-image-geometry", action="store_true", help="take label arrays as they are, whatever their headers say"
     )
     parser.set_defaults(convert=_convert)
+    add_voxel_limit(parser)
 
 
 def _size(text: str) -> tuple[int, int] | str:
@@ -130,7 +130,6 @@ def _add_images_arguments(layouts: "argparse._SubParsersAction[argparse.Argument
         "images",
         help="a folder of images and a folder of masks",
         description=_IMAGES_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("images", metavar="IMAGES", help="folder")
     parser.add_argument("masks", metavar="MASKS", help="folder, which may be the same")
@@ -144,6 +143,7 @@ def _add_images_arguments(layouts: "argparse._SubParsersAction[argparse.Argument
         help="name of the grey channel; CT makes nnU-Net normalise by Hounsfield units (default: %(default)s)",
     )
     parser.set_defaults(convert=_convert_images)
+    add_voxel_limit(parser)
 
 
 def add_matching_arguments(parser: argparse.ArgumentParser) -> None:
@@ -207,7 +207,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "npz-to-nnunet",
         help="the challenge's npz files",
         description=_NPZ_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     npz.add_argument(
         "source",
@@ -236,6 +235,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--patient-regex", metavar="REGEX", help="patient in a case's name, for --objects: group 1, or all"
     )
     npz.set_defaults(convert=_convert_npz)
+    add_voxel_limit(npz)
     _add_images_arguments(layouts)
     add_mmwhs_arguments(layouts)
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from nnsam.errors import InputError, NnsamError
 from nnsam.nnunet.commands import run_nnunet
+from nnsam.support.device import DEVICES, training_device
 from nnsam.support.files import read_json, write_json
 
 DATASET = "Dataset999_NnsamDemo"
@@ -210,7 +211,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("--out", default="nnsam_demo", help="folder to make, absent or empty (%(default)s)")
     parser.add_argument(
-        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to train (%(default)s)"
+        "--device", choices=DEVICES, default="auto", help="where to train; auto is cuda or cpu (default: %(default)s)"
     )
     parser.add_argument("--epochs", type=int, default=4, help="epochs of the training (%(default)s)")
     parser.add_argument("--iterations", type=int, default=60, help="training iterations per epoch (%(default)s)")
@@ -232,7 +233,7 @@ def run(args: argparse.Namespace) -> int:
             console.print(f"- {line}")
             status.update(line)
 
-        result = Demo(args.out, choose_device(args.device), args.epochs, args.iterations, report).run()
+        result = Demo(args.out, training_device(args.device), args.epochs, args.iterations, report).run()
     summary = write_summary(result)
     print_table(result.evaluation)
     if result.random_weights:
@@ -244,12 +245,3 @@ def run(args: argparse.Namespace) -> int:
         f"{sum(result.seconds.values()):.0f} s; overlays in {result.overlays[0].parent}, figures in {summary}"
     )
     return 0
-
-
-def choose_device(choice: str) -> str:
-    """Where to compute for a choice that may be "auto": "cpu" or "cuda"."""
-    if choice != "auto":
-        return choice
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

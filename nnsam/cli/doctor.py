@@ -6,6 +6,7 @@ needs is broken. Without PyTorch and nnU-Net only what exported models need is l
 Example:
   nnsam doctor
   nnsam doctor --json
+  nnUNetv2_train 1 2d 0 -tr nnSAMTrainer -device $(nnsam doctor --device)
 """
 
 import argparse
@@ -21,6 +22,8 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from nnsam.errors import NnsamError
+from nnsam.nnunet.folders import NNUNET_FOLDERS
+from nnsam.support.installation import how_to_install_all
 
 Level = Literal["ok", "note", "FAIL"]
 OK: Level = "ok"
@@ -38,7 +41,6 @@ RUNTIME_MODULES = {
     "nibabel": "nibabel",
     "platformdirs": "platformdirs",
 }
-NNUNET_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,20 @@ class Finding:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
+    parser.add_argument(
+        "--device",
+        action="store_true",
+        help="print nothing but the device to train on, cuda or cpu, for nnU-Net's option -device",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the report."""
+    if args.device:
+        from nnsam.support.device import training_device
+
+        print(training_device("auto"))
+        return 0
     from nnsam.support.machine import describe_machine
     from nnsam.support.openvino import import_openvino
 
@@ -114,7 +126,7 @@ def _runtime_only() -> Iterator[Finding]:
         "installation",
         NOTE,
         "runtime-only installation: predict and segment with exported models",
-        "for training and export install nnsam with its dependencies, which bring PyTorch and nnU-Net",
+        f"for training and export, which need PyTorch and nnU-Net, {how_to_install_all()}",
     )
     found = {name: package_version(name) for name in PACKAGES}
     yield Finding("versions", OK, ", ".join(f"{name} {version}" for name, version in found.items() if version))
@@ -169,7 +181,7 @@ def _trainers() -> Finding:
         with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net tells where it searches
             found = [recursive_find_trainer_class_by_name(name) for name in TRAINERS]
     except Exception as error:  # whatever it is, it belongs into the report
-        mend = "see the line above; `pip install --force-reinstall nnsam` where that does not help"
+        mend = f"see the line above; where that does not help, {how_to_install_all()} --force-reinstall --no-deps"
         return Finding("trainers", FAIL, f"nnU-Net does not find them: {type(error).__name__}: {error}", mend)
     foreign = [cls.__name__ for cls in found if not cls.__module__.startswith("nnsam.")]
     if foreign:
@@ -208,7 +220,8 @@ def _processor() -> Iterator[Finding]:
     if machine["gpu"]:
         yield Finding("GPU", OK, machine["gpu"])
     else:
-        yield Finding("GPU", NOTE, "none that PyTorch can use", "give nnU-Net's commands the option -device cpu")
+        mend = "give nnU-Net's commands the option -device cpu; nnsam's own choose by themselves"
+        yield Finding("GPU", NOTE, "none that PyTorch can use", mend)
     yield from _openvino(machine, use="CPU training in ")
 
 

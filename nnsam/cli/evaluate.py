@@ -28,7 +28,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnsam.cli.common import bar
+from nnsam.cli.common import add_voxel_limit, bar
 
 if TYPE_CHECKING:
     from nnsam.metrics.evaluation import Evaluation
@@ -58,7 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--spacing",
         type=_numbers,
         metavar="y,x",
-        help="pixel size in mm for pictures (z,y,x for TIFF stacks); without it distances are in pixels",
+        help="pixel size in mm of the files that hold none, such as pictures (z,y,x for TIFF stacks); without it "
+        "distances are in pixels",
     )
     parser.add_argument(
         "--tolerance",
@@ -76,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", metavar="FILE", help="write all scores as JSON; - for standard output, no table")
     parser.add_argument("--csv", metavar="FILE", help="write one line per case and class")
+    add_voxel_limit(parser)
     parser.add_argument(
         "--overwrite", action="store_true", help="let --json and --csv replace files that this command has not written"
     )

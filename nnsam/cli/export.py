@@ -17,6 +17,8 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+from nnsam.cli.common import add_voxel_limit
+
 if TYPE_CHECKING:
     from nnsam.inference.bundle import Bundle
 
@@ -49,11 +51,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration", type=int, metavar="N", help="number of patches of these images (default: 32 in 2D, 8 in 3D)"
     )
+    parser.add_argument(
+        "--no-int8",
+        dest="int8",
+        action="store_false",
+        help="do not look for an int8 network, which with --images takes longer than all the rest",
+    )
     parser.add_argument("--onnx", action="store_true", help="write ONNX files of the networks, too")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace an older bundle, once the new one is complete"
     )
     parser.add_argument("--json", action="store_true", help="print precision and parity as one JSON object")
+    add_voxel_limit(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
         images=args.images,
         calibration=args.calibration,
         onnx=args.onnx,
+        int8=args.int8,
         overwrite=args.overwrite,
         tell=lambda sentence: print(f"nnsam export: {sentence}", file=sys.stderr),
     )

@@ -15,9 +15,14 @@ from pathlib import Path
 
 from nnsam import __version__
 from nnsam.cli.common import told_warnings, unbroken_output
+from nnsam.cli.parser import CommandParser
 from nnsam.errors import NnsamError
+from nnsam.io.limits import allowing_voxels
+from nnsam.nnunet.folders import unset_variable
 from nnsam.support.concurrency import TERMINATED, Terminated, terminable
 from nnsam.support.drafts import DISK_FULL, remove_stale_drafts
+from nnsam.support.installation import how_to_install_all
+from nnsam.support.text import clipped
 
 # name -> (module, one line of help). Modules are imported only when their command is called, so that `nnsam --help`
 # stays quick; the modules in turn import torch and the like inside `run`.
@@ -37,6 +42,7 @@ COMMANDS = {
     ),
     "evaluate": ("nnsam.cli.evaluate", "Dice and surface distances of predictions against references"),
     "fewshot": ("nnsam.cli.fewshot.command", "a study with few training cases: prepare, run, status, report"),
+    "completion": ("nnsam.cli.completion", "a script for the tab key of bash, zsh or tcsh"),
     "bench": ("nnsam.cli.bench", "measure speed as ratios, side by side in one process"),
 }
 
@@ -47,9 +53,9 @@ FULL_INSTALLATION = {
 }
 
 
-def build_parser(command: str | None = None) -> argparse.ArgumentParser:
-    """Builds the parser; only the module of `command` is imported."""
-    parser = argparse.ArgumentParser(
+def build_parser(*commands: str | None) -> argparse.ArgumentParser:
+    """Builds the parser; only the modules of these commands are imported."""
+    parser = CommandParser(
         prog="nnsam",
         description="Segment Anything encoders, level-set heads and box prompts for nnU-Net v2.",
         epilog="Training and prediction use nnU-Net's own commands, e.g.: nnUNetv2_train 1 2d 0 -tr nnSAMTrainer",
@@ -57,16 +63,11 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"nnsam {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (module_name, summary) in COMMANDS.items():
-        if name != command:
+        if name not in commands:
             subparsers.add_parser(name, help=summary, add_help=False)
             continue
         module = importlib.import_module(module_name)
-        subparser = subparsers.add_parser(
-            name,
-            help=summary,
-            description=(module.__doc__ or summary).strip(),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        subparser = subparsers.add_parser(name, help=summary, description=(module.__doc__ or summary).strip())
         module.add_arguments(subparser)
     return parser
 
@@ -74,22 +75,34 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    for problem in filter(None, (unset_variable(word.rpartition("=")[2]) for word in argv)):
+        print(f"nnsam: {problem}", file=sys.stderr)
+        return 1
     command = next((word for word in argv if not word.startswith("-")), None)
     args = build_parser(command).parse_args(argv)
     with unbroken_output(), terminable():
         return _run(args)
 
 
+# Longer messages repeat what they are about.
+_MESSAGE = 4000
+
+
+def _sentence(error: NnsamError) -> str:
+    text = str(error)
+    return text if len(text) <= _MESSAGE else clipped(text, _MESSAGE)
+
+
 def _run(args: argparse.Namespace) -> int:
     try:
         with suppress(OSError):  # no place for temporary files at all
             remove_stale_drafts(Path(tempfile.gettempdir()))  # which may hold patients' images
-        with told_warnings(args.command):
+        with told_warnings(args.command), allowing_voxels(getattr(args, "max_voxels", None)):
             return int(importlib.import_module(COMMANDS[args.command][0]).run(args))
     except NnsamError as error:
         if os.environ.get("NNSAM_TRACEBACK"):
             raise
-        print(f"nnsam {args.command}: {error}", file=sys.stderr)
+        print(f"nnsam {args.command}: {_sentence(error)}", file=sys.stderr)
         return 1
     except OSError as error:
         if os.environ.get("NNSAM_TRACEBACK") or error.errno not in DISK_FULL:
@@ -108,7 +121,7 @@ def _run(args: argparse.Namespace) -> int:
             raise
         print(
             f"nnsam {args.command}: this command needs the full installation, and {error.name} is not installed; "
-            "run: pip install nnsam",
+            f"{how_to_install_all()}",
             file=sys.stderr,
         )
         return 1

@@ -30,6 +30,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnsam.cli.common import add_voxel_limit
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -108,6 +110,7 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--json", metavar="FILE", help="write seconds per case, precision and machine as JSON; - for standard output"
     )
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    add_voxel_limit(parser)
     parser.add_argument(
         "--ray",
         nargs="?",
@@ -360,7 +363,9 @@ def _predict(args: argparse.Namespace, task: _Task, screen: "Screen") -> "Folder
 
 def _predict_on_ray(args: argparse.Namespace, task: _Task, screen: "Screen") -> "FolderReport":
     from nnsam.inference.folders.on_ray import predict_on_ray
+    from nnsam.inference.openvino_backend import warn_of_random_weights
 
+    warn_of_random_weights(task.bundle)  # the workers' own warnings stay on their machines
     screen.started(task.bundle, task.options, task.reason)
     return predict_on_ray(
         task.bundle,

@@ -30,7 +30,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnsam.cli.common import bar
+from nnsam.cli.common import add_voxel_limit, bar
+from nnsam.support.device import DEVICES
 
 if TYPE_CHECKING:
     from nnsam.inference import BoxPredictor
@@ -102,7 +103,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", metavar="NAME", help="file in the fold of a model folder (default: checkpoint_final.pth)"
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="bundles run on the CPU (default: cpu)")
+    parser.add_argument(
+        "--device",
+        choices=DEVICES,
+        default="auto",
+        help="of a model folder; auto is cuda, else mps, else cpu; bundles run on the CPU (default: %(default)s)",
+    )
     parser.add_argument(
         "--precision",
         choices=("auto", "f32", "bf16", "int8", "float32", "bfloat16"),
@@ -138,6 +144,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write the probabilities in each box as npz: OUT_probabilities.npz, or probabilities/ in a folder",
     )
+    add_voxel_limit(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -167,7 +174,7 @@ def run(args: argparse.Namespace) -> int:
     check_outputs(
         [("--json", args.json)], (), overwrite=args.overwrite, is_own=lambda path: is_report(path, _REPORT_KEYS)
     )
-    boxes = open_box_source(args.box, args.boxes)
+    boxes = open_box_source(args.box, args.boxes, inputs if is_folder else None)
     options = SegmentOptions(args.mode, args.overlap, args.separate, args.palette)
     with ExitStack() as files:
         # Opened first, so that long work does not end at a path that cannot be written to.

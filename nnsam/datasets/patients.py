@@ -1,6 +1,5 @@
 """Which cases belong to one patient, and folds for cross-validation that never part a patient's cases."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,7 +7,8 @@ from pathlib import Path
 
 from nnsam.errors import InputError
 from nnsam.io.finding import group_channels, visible
-from nnsam.support.files import read_json
+from nnsam.support.files import load_json, read_json
+from nnsam.support.text import clipped, shown
 
 FOLDS = 5  # as many as nnU-Net makes
 
@@ -55,7 +55,7 @@ def patient_ids(cases: Mapping[str, Sequence[str]], pattern: str | None = None) 
     try:
         own = None if pattern is None else re.compile(pattern)
     except re.error as error:
-        raise InputError(f"{pattern!r} is not a regular expression ({error}).") from error
+        raise InputError(f"{shown(pattern)} is not a regular expression ({error}).") from error
     ids: dict[tuple[str, str], str] = {}
     for name, members in cases.items():
         shared = Counter(case.split("_")[0] for case in members)
@@ -155,11 +155,13 @@ def patients_of(folder: str | Path, pattern: str | None = None) -> dict[str, str
 
 def _cases(folder: Path) -> list[str]:
     try:
-        ending = json.loads((folder / "dataset.json").read_text(encoding="utf-8-sig"))["file_ending"]
+        ending = load_json(folder / "dataset.json")["file_ending"]
     except FileNotFoundError:
         raise InputError(f"{folder} holds no dataset.json; give the folder of a raw nnU-Net data set.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder / 'dataset.json'} cannot be read ({error!r}); write it again.") from error
+        raise InputError(
+            f"{folder / 'dataset.json'} cannot be read ({clipped(repr(error))}); write it again."
+        ) from error
     training, test = (set(group_channels(visible(folder / part), ending)[0]) for part in _PARTS)
     if training & test:
         raise InputError(

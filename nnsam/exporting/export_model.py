@@ -48,6 +48,7 @@ def export_model(
     images: str | Path | None = None,
     calibration: int | None = None,
     onnx: bool = False,
+    int8: bool = True,
     overwrite: bool = False,
     tell: Tell = lambda sentence: None,
     workbench: Workbench | None = None,
@@ -64,6 +65,7 @@ def export_model(
         images: images to compare precisions on, see :func:`nnsam.exporting.calibration.calibration_patches`.
         calibration: number of patches of these images; None: 32 in 2D, 8 in 3D.
         onnx: write ONNX files, too.
+        int8: try int8 under "auto", where there are images and NNCF; the search takes longer than all the rest.
         overwrite: replace an older bundle.
         tell: gets a sentence when a step begins.
         workbench: runs and times the networks; None: on this CPU, in every precision that it computes in hardware.
@@ -74,6 +76,8 @@ def export_model(
         SetupError: a package is missing, or the CPU lacks the precision.
     """
     workbench = workbench or Workbench()
+    if precision == "int8" and not int8:
+        raise InputError("int8 is asked for and left out at once; choose --precision int8 or --no-int8")
     if precision == "bf16" and "bf16" not in workbench.precisions:
         raise SetupError("this CPU has no bfloat16 arithmetic, so it cannot be measured; use --precision auto or f32")
     if calibration is not None and calibration < MIN_PATCHES:
@@ -90,9 +94,9 @@ def export_model(
             for sentence in (model.note, f"precisions are compared on {patches.origin}"):
                 if sentence:
                     tell(sentence)
-            with_int8, note = int8_is_wanted(precision, patches, images is not None)
-            int8 = Int8Networks(patches, model.has_regions, tell) if with_int8 else None
-            draft = BundleDraft(draft_folder, model, description, patches, workbench, int8, onnx, tell)
+            with_int8, note = int8_is_wanted(precision, patches, images is not None, int8)
+            networks = Int8Networks(patches, model.has_regions, tell) if with_int8 else None
+            draft = BundleDraft(draft_folder, model, description, patches, workbench, networks, onnx, tell)
             for fold, network in model.networks():
                 draft.add_fold(fold, network)
             draft.finish(precision, note)

@@ -9,6 +9,7 @@ import importlib
 import io
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from nnsam.errors import InputError, SetupError
 from nnsam.exporting.calibration import CalibrationSet
 from nnsam.exporting.comparison import DICE_AGREEMENT, NetworkFiles, hard_masks, pictures_of
 from nnsam.exporting.conversion import save
+from nnsam.support.installation import how_to_install
 from nnsam.support.openvino import import_openvino
 
 _TELEMETRY = "openvino_telemetry"
@@ -48,9 +50,7 @@ def load_nncf() -> Any:
             nncf = importlib.import_module("nncf")
             importlib.import_module("torch.utils.cpp_extension")  # NNCF would import it later, with its warning
     except ImportError as error:
-        raise SetupError(
-            'NNCF, which makes int8 networks, is not installed; install it with: pip install "nnsam[int8]"'
-        ) from error
+        raise SetupError(f"NNCF, which makes int8 networks, is not installed; {how_to_install('int8')}") from error
     finally:
         logging.setLoggerClass(before)  # NNCF makes its own the class of all later loggers
     logger = logging.getLogger("nncf")
@@ -189,7 +189,7 @@ def quantize(
     static = _reshaped(model, [list(array.shape) for array in calibration[0]])
     tell = progress or (lambda text: None)
     compare = _Comparison(static, validation, masks or _label_masks, tell)
-    tell(f"calibration on {len(calibration)} inputs")
+    tell(f"calibration on {len(calibration)} inputs; {_duration(compare, static, len(calibration), len(validation))}")
     with without_progress_bars():
         result = nncf.quantize_with_accuracy_control(
             static,
@@ -243,13 +243,35 @@ def _label_masks(logits: NDArray[np.float32], index: int) -> NDArray[np.bool_]:
     return hard_masks(logits, has_regions=False)[0]
 
 
+def _duration(compare: "_Comparison", model: Any, calibration: int, validation: int) -> str:
+    """How long the search takes: at least, and where the masks differ so much that operations are taken back."""
+    once, start = compare.seconds, compare.compiling
+    operations = sum(node.get_type_name() in (*CONVOLUTIONS, "MatMul") for node in model.get_ops())
+    least = (calibration + 3 * validation) * once + 3 * start  # as it was, quantised, and the result
+    ranking = operations * (min(_RANKING_SAMPLES, validation) * once + start)
+    most = least + ranking + _MAX_ITERATIONS * (validation * once + start)
+    return f"{_time(least)}, up to {_time(most)} if the masks differ too much; --no-int8 leaves int8 out"
+
+
+def _time(seconds: float) -> str:
+    return f"about {max(1, round(seconds))} s" if seconds < 90 else f"about {round(seconds / 60)} min"
+
+
 class _Comparison:
-    """Compares compiled networks with the original one, in the form that NNCF asks for."""
+    """Compares compiled networks with the original one, in the form that NNCF asks for.
+
+    Attributes:
+        compiling: seconds that the original one took to compile.
+        seconds: that it took for one input.
+    """
 
     def __init__(self, model: Any, samples: Sequence[Sample], masks: Masks, tell: Callable[[str], None]):
         self._samples, self._masks, self._tell = samples, masks, tell
+        start = time.perf_counter()
         compiled = _compiled(model)
+        self.compiling = time.perf_counter() - start
         self._reference = [self._masks_of(compiled, index) for index in range(len(samples))]
+        self.seconds = (time.perf_counter() - start - self.compiling) / len(samples)
 
     def __call__(self, compiled: Any, indices: Iterable[int]) -> tuple[float, list[float]]:
         """Returns the mean agreement and that of each validation input."""
@@ -302,10 +324,13 @@ Tell = Callable[[str], None]
 ENCODER_PATCHES = 16
 
 
-def int8_is_wanted(precision: str, patches: CalibrationSet, images_given: bool) -> tuple[bool, str]:
+def int8_is_wanted(
+    precision: str, patches: CalibrationSet, images_given: bool, allowed: bool = True
+) -> tuple[bool, str]:
     """Tells whether int8 networks are to be made, and if not, why, for the report.
 
-    They are made where they are asked for, and under "auto" where the user gave images and NNCF is installed.
+    They are made where they are asked for, and under "auto" where the user gave images, NNCF is installed and they are
+    `allowed`.
 
     Raises:
         InputError: int8 was asked for and there are no images.
@@ -315,6 +340,8 @@ def int8_is_wanted(precision: str, patches: CalibrationSet, images_given: bool) 
         return False, ""
     if precision == "int8" and not patches.from_images:
         raise InputError("int8 needs images to calibrate on, and noise will not do; give some with --images")
+    if not allowed:
+        return False, "int8 was left out, as asked"
     if precision == "auto" and not images_given:
         return False, "int8 was not tried (it is with --images, or --precision int8)"
     try:

@@ -4,7 +4,8 @@ What follows from the model folder alone comes from :mod:`nnsam.nnunet.descripti
 
 Sections (JSON; sizes in voxels, spacings in mm, axes in the order of the transposed array unless said otherwise):
 
-- `format`, `format_version`, `files` (name -> SHA-256), `digest`: filled in by :mod:`nnsam.inference.bundle`.
+- `format`, `format_version`, `files` (name -> SHA-256), `sizes` (name -> bytes; earlier versions wrote none), `digest`:
+  filled in by :mod:`nnsam.inference.bundle`. What each field may hold is in :mod:`nnsam.inference.bundle_fields`.
 - `kind`: "automatic" (segments images) or "box" (segments what lies in boxes).
 - `model`: `trainer`, `plans` (name), `configuration`, `dataset`, `folds` (names), `checkpoint` (file name),
   `parameters` (of one fold's network, without level-set head), `sam_weights` (null, or `kind` "official", "custom" or
@@ -69,7 +70,7 @@ def readme_text(manifest: Mapping[str, Any]) -> str:
         f"Default precision: {precision['auto']} ({precision['reason']})",
         "",
         "To run it (neither PyTorch nor nnU-Net is needed):",
-        "  pip install --no-deps nnsam",
+        "  pip install --no-deps NNSAM   (its checkout, or a wheel made from it)",
         f"  pip install {_PACKAGES}",
         f"  {_COMMANDS[manifest['kind']]}",
         "",

@@ -6,12 +6,16 @@ SHA-256, and `bundle.json` carries the SHA-256 of its own content, so that nothi
 
 import hashlib
 import json
+import os
+import reprlib
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nnsam.errors import InputError, SetupError
+from nnsam.inference.bundle_fields import FieldError, check_fields
 from nnsam.support import openvino
 from nnsam.support.drafts import recover
 from nnsam.support.files import read_json, sha256_of_file, write_json
@@ -21,7 +25,9 @@ MANIFEST = "bundle.json"
 FORMAT = "nnsam-bundle"
 # Raised when a bundle of this version would be misread by an older nnsam.
 FORMAT_VERSION = 1
-KINDS = ("automatic", "box")
+# The largest encoder that SAM has takes 2.5 GB; what is larger than this is not read to find that it is another file.
+MOST_BYTES = 8 * 2**30
+_AGAIN = "copy the bundle again, or export the model again"
 
 
 @dataclass(frozen=True)
@@ -71,16 +77,70 @@ class Bundle:
                 f"{folder} holds {'a box' if bundle.kind == 'box' else 'an automatic'} model "
                 f"({manifest.get('model', {}).get('trainer')}); use it with `{command[bundle.kind]}`"
             )
-        for name, expected in () if known else manifest["files"].items():
-            path = folder / name
-            if not path.is_file():
-                raise InputError(f"{folder} lacks its file {name}; copy the bundle again, or export the model again")
-            if sha256_of_file(path) != expected:
-                raise InputError(
-                    f"{path} is damaged or was edited (its SHA-256 is not the one in {MANIFEST}); copy the bundle "
-                    "again, or export the model again"
-                )
+        if not known:
+            _check_files(folder, manifest)
         return bundle
+
+
+def _check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Checks that each file is one, in the folder, of the right size and content; content last, since it takes time."""
+    files, sizes = manifest["files"], manifest.get("sizes", {})
+    for name in files:
+        size = _file_size(folder / name)
+        if size != sizes.get(name, size):
+            raise InputError(
+                f"{folder / name} is damaged: it has {size} bytes, and {MANIFEST} says {sizes[name]}; {_AGAIN}"
+            )
+        # OpenVINO takes the weights that lie beside a network, whether they are listed or not.
+        weights = name.removesuffix(".xml") + ".bin"
+        if name.endswith(".xml") and weights not in files and os.path.lexists(folder / weights):
+            raise InputError(f"{folder / weights} is not among the files that {MANIFEST} lists; {_AGAIN}")
+    for name, expected in files.items():
+        try:
+            found = sha256_of_file(folder / name)
+        except OSError as error:
+            raise InputError(f"{folder / name} cannot be read ({error.strerror or error}); {_AGAIN}") from None
+        if found != expected:
+            raise InputError(
+                f"{folder / name} is damaged or was edited (its SHA-256 is not the one in {MANIFEST}); {_AGAIN}"
+            )
+
+
+def _file_size(path: Path) -> int:
+    """Returns the bytes of a file of a bundle.
+
+    Raises:
+        InputError: absent, no regular file (links lead out of the folder, pipes and devices never end), too large, or
+            large and mostly holes, which take no space on the disk and hours to read.
+    """
+    try:
+        state = path.lstat()
+    except FileNotFoundError:
+        raise InputError(f"{path.parent} lacks its file {path.name}; {_AGAIN}") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}); {_AGAIN}") from None
+    if not stat.S_ISREG(state.st_mode):
+        what = "a link" if stat.S_ISLNK(state.st_mode) else "no regular file"
+        raise InputError(f"{path} is {what}; the files of a bundle lie in its folder, so copy them (cp -L does)")
+    if state.st_size > MOST_BYTES:
+        raise InputError(f"{path} has {state.st_size} bytes; a file of a bundle has at most {MOST_BYTES}")
+    allocated = getattr(state, "st_blocks", None)
+    if state.st_size > _SPARSE and allocated is not None and allocated * 512 < state.st_size // 2 and _has_hole(path):
+        raise InputError(f"{path} has {state.st_size} bytes, most of which are holes; {_AGAIN}")
+    return state.st_size
+
+
+# Smaller files are read in no time.
+_SPARSE = 2**26
+
+
+def _has_hole(path: Path) -> bool:
+    """Tells whether part of a file was never written; False where the file system does not say (it may compress)."""
+    try:
+        with path.open("rb") as file:
+            return os.lseek(file.fileno(), 0, os.SEEK_HOLE) < os.fstat(file.fileno()).st_size
+    except (OSError, AttributeError):  # not on Windows
+        return False
 
 
 def bundle_precisions(bundle: Bundle) -> tuple[str, ...]:
@@ -136,7 +196,7 @@ def is_bundle(folder: str | Path) -> bool:
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
-    """Writes `bundle.json`; `format`, `format_version`, `files` and `digest` are filled in.
+    """Writes `bundle.json`; `format`, `format_version`, `files`, `sizes` and `digest` are filled in.
 
     Args:
         folder: holds the other files of the bundle, and nothing else.
@@ -151,6 +211,7 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
         "format_version": FORMAT_VERSION,
         **manifest,
         "files": {name: sha256_of_file(folder / name) for name in names},
+        "sizes": {name: (folder / name).stat().st_size for name in names},
     }
     content["digest"] = manifest_digest(content)
     write_json(folder / MANIFEST, content)
@@ -171,14 +232,23 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise InputError(
             f"{folder} is no bundle: it has no {MANIFEST}{hint if (folder / 'plans.json').is_file() else ''}"
         )
-    manifest = read_json(path, "copy the bundle again, or export the model again")
+    if path.is_symlink():
+        raise InputError(f"{path} is a link; the files of a bundle lie in its folder, so copy them (cp -L does)")
+    manifest = read_json(path, _AGAIN)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise InputError(f"{path} is not the description of an nnsam bundle; expected what `nnsam export` wrote")
     version = manifest.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    if type(version) is not int or version < 1:
+        raise InputError(f"{path}: the field format_version is no whole number above 0; export the model again")
+    if version > FORMAT_VERSION:
         raise InputError(
-            f"{folder} has the bundle format {version}, and this nnsam reads up to {FORMAT_VERSION}; update nnsam"
+            f"{folder} has the bundle format {reprlib.repr(version)}, and this nnsam reads up to {FORMAT_VERSION}; "
+            "update nnsam"
         )
     if manifest.get("digest") != manifest_digest(manifest):
         raise InputError(f"{path} was edited or damaged (its digest does not fit); export the model again")
+    try:
+        check_fields(manifest)
+    except FieldError as error:
+        raise InputError(f"{path}: {error}; {_AGAIN}") from None
     return manifest

@@ -1,15 +1,29 @@
 """The networks of a bundle, computed by OpenVINO."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from nnsam.errors import InputError
+from nnsam.errors import InputError, NnsamWarning
 from nnsam.inference.backend import EmbeddingCache, Patches, checked
 from nnsam.inference.bundle import Bundle, choose_precision
 from nnsam.inference.engine import CompiledNetwork, Engine, default_cache_dir
 from nnsam.inference.sam_picture import legacy_picture, robust_picture
 
 _PICTURES = {"robust": robust_picture, "legacy": legacy_picture}
+
+
+# What a trainer's name holds whose encoder is random on purpose, a control.
+_RANDOM_BY_DESIGN = "RandomEncoder"
+
+
+def warn_of_random_weights(bundle: Bundle) -> None:
+    """Warns where the SAM branch of a bundle has random weights though it is meant to carry SAM's."""
+    model = bundle.manifest["model"]
+    if (model.get("sam_weights") or {}).get("kind") == "random" and _RANDOM_BY_DESIGN not in model.get("trainer", ""):
+        warnings.warn(
+            f"the SAM branch of the model in {bundle.folder} has RANDOM weights, not SAM's", NnsamWarning, stacklevel=3
+        )
 
 
 class OpenVINOBackend:
@@ -40,6 +54,9 @@ class OpenVINOBackend:
     Raises:
         InputError: unknown precision or fold; on first use, a network that OpenVINO cannot read.
         SetupError: OpenVINO is not installed, or this CPU does not compute the precision.
+
+    Warns:
+        NnsamWarning: the SAM branch has random weights.
     """
 
     def __init__(
@@ -53,6 +70,7 @@ class OpenVINOBackend:
     ):
         self.bundle, self.manifest = bundle, bundle.manifest
         manifest = bundle.manifest
+        warn_of_random_weights(bundle)
         self.outputs = int(manifest["labels"]["outputs"])
         chosen = _choose_folds(bundle, folds)
         self.folds = [str(entry["fold"]) for entry in chosen]

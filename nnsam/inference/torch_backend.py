@@ -12,6 +12,7 @@ import numpy as np
 
 from nnsam.errors import InputError, SetupError
 from nnsam.inference.backend import EmbeddingCache, Patches, checked
+from nnsam.support.device import choose_device
 from nnsam.support.openvino import check_precision, check_threads, has_bfloat16
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class TorchBackend:
         self.outputs = int(manifest["labels"]["outputs"])
         names = manifest["model"].get("folds", ())
         self.folds = [str(name) for name in (names if len(names) == len(several) else range(len(several)))]
-        self.device = choose_device(device, flat=len(manifest["tiling"]["patch_size"]) == 2)
+        self.device = choose_device(device, mps=len(manifest["tiling"]["patch_size"]) == 2)
         self.precision = _choose_precision(precision, self.device)
         check_threads(threads)
         if threads:
@@ -162,37 +163,6 @@ class TorchBackend:
         cache = EmbeddingCache(lambda pictures: branches[0].embed(torch.from_numpy(pictures)).float().numpy())
         for branch in branches:
             branch.runtime = lambda picture: torch.from_numpy(cache(picture.float().numpy()))
-
-
-def choose_device(name: "str | torch.device", flat: bool = True) -> "torch.device":
-    """Returns a device of PyTorch.
-
-    Args:
-        name: "cpu", "cuda", "cuda:1", "mps", a device, or "auto": a GPU of NVIDIA's, else one of Apple's, else the
-            CPU.
-        flat: the model's patches are 2D; "auto" leaves 3D to the CPU on Apple's machines, where PyTorch lacks some of
-            the operations.
-
-    Raises:
-        InputError: unknown, or not there.
-    """
-    import torch
-
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if flat and torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except (RuntimeError, TypeError):
-        device = None
-    if device is None or device.type not in ("cpu", "cuda", "mps"):
-        raise InputError(f"the device {name!r} is unknown; expected cpu, cuda, mps or auto")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"the device {name!s} was asked for, but PyTorch finds no GPU here; use cpu")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError(f"the device {name!s} was asked for, but PyTorch finds no GPU of Apple's here; use cpu")
-    return device
 
 
 def _choose_precision(name: str, device: "torch.device") -> str:

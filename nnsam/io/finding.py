@@ -23,6 +23,7 @@ from nnsam.io.formats import (
 )
 from nnsam.io.image import Image, Kind
 from nnsam.io.reading import image_format, read_dicom_input, read_image
+from nnsam.support.text import clipped
 
 _COLOURS = (3, 4)
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
@@ -247,7 +248,11 @@ def match_cases(predictions: Path, references: Path) -> Pairs:
 def some(names: Iterable[str], limit: int = 3) -> str:
     """The first few of many names, for messages; "nothing" where there are none."""
     found = list(names)
-    return ", ".join(found[:limit]) + (", ..." if len(found) > limit else "") if found else "nothing"
+    return (
+        ", ".join(clipped(name, 80) for name in found[:limit]) + (", ..." if len(found) > limit else "")
+        if found
+        else "nothing"
+    )
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnsam.errors import InputError, NnsamError
+from nnsam.support.text import clipped
 
 Kind = Literal["picture", "tiff", "volume", "dicom", "series", "npz"]
 
@@ -86,6 +87,30 @@ class Geometry:
             for name in Tolerances._fields
             if not agree(getattr(self, name), getattr(expected, name), getattr(tolerances, name))
         ]
+
+
+# Axes count as lying in one plane where the volume of their unit vectors is smaller.
+_SINGULAR = 1e-3
+# No pixel is smaller or larger, in mm or whatever unit a file means; squares of such numbers are still numbers.
+SMALLEST, LARGEST = 1e-9, 1e9
+
+
+def check_geometry(source: str | Path, geometry: Geometry) -> None:
+    """Refuses a place that is none, before a library makes 1 mm of it.
+
+    Raises:
+        InputError: nan, infinite, a pixel size of 0 or less or of another world, or axes that lie in one plane.
+    """
+    numbers = np.array([*geometry.spacing, *geometry.origin, *geometry.direction], float)
+    if not np.isfinite(numbers).all():
+        raise InputError(f"{source} places its pixels at nan or infinity; mend its header.")
+    if not all(SMALLEST <= size <= LARGEST for size in geometry.spacing):
+        text = " x ".join(f"{size:g}" for size in geometry.spacing)
+        raise InputError(f"{source} states a pixel size of {text}; expected numbers above 0, so mend its header.")
+    axes = np.reshape(geometry.direction, (geometry.dimensions, geometry.dimensions))
+    lengths = np.linalg.norm(axes, axis=0)
+    if not lengths.all() or abs(np.linalg.det(axes / lengths)) < _SINGULAR:
+        raise InputError(f"{source} has axes that lie in one plane; mend its header.")
 
 
 @dataclass(frozen=True)
@@ -202,8 +227,10 @@ def make_image(
         attributes: further attributes of `Image`.
 
     Raises:
-        InputError: no pixels, not real numbers, nan or infinite.
+        InputError: no pixels, not real numbers, nan or infinite, or see `check_geometry`.
     """
+    if geometry is not None:
+        check_geometry(source, geometry)
     if pixels.size == 0 or not (pixels.dtype == bool or np.issubdtype(pixels.dtype, np.number)):
         raise InputError(f"{source}: an image must hold numbers; found {pixels.dtype}, shape {pixels.shape}.")
     if np.iscomplexobj(pixels):
@@ -239,8 +266,10 @@ def make_labels(
         attributes: further attributes of `Image`.
 
     Raises:
-        InputError: other numbers of axes, fractions, not finite, or negative.
+        InputError: other numbers of axes, fractions, not finite, or negative; or see `check_geometry`.
     """
+    if geometry is not None:
+        check_geometry(source, geometry)
     if values.ndim not in (2, 3):
         raise InputError(f"{source} has {values.ndim} dimensions; a label map has 2 or 3.")
     if spacing is None and geometry is not None:
@@ -273,7 +302,7 @@ def reason_of(error: Exception) -> str:
     """What an exception says on one line; of ITK's long ones the last line, which holds the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     text = lines[-1] if "ITK" in lines[0] else " ".join(lines)
-    return text.rstrip(".")
+    return clipped(text).rstrip(".")
 
 
 @contextmanager

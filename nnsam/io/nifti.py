@@ -17,14 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError
-from nnsam.io.image import Geometry, Image, Tolerance, agree, make_image, make_labels
+from nnsam.io.image import LARGEST, SMALLEST, Geometry, Image, Tolerance, agree, make_image, make_labels
+from nnsam.io.limits import DEFLATE_RATIO, check_stored, check_voxels
+from nnsam.support.text import shown
 
 _ENDINGS = (".nii", ".nii.gz")
 _GZIP = b"\x1f\x8b"
 _HEADER_BYTES = 540
 _CHUNK = 1 << 22
-# Deflate's best: a code of 1 bit for a length and one for a distance stand for 258 bytes.
-_DEFLATE_LIMIT = 1032
+# Bits per voxel of every number type, by its code in the header.
+_BITS = {2: 8, 4: 16, 8: 32, 16: 32, 32: 64, 64: 64, 128: 24, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64}
+_BITS |= {1536: 128, 1792: 128, 2048: 256, 2304: 32}
 # NIfTI's positions count to the right and to the front, ITK's and DICOM's to the left and to the back.
 _TO_LPS = np.diag([-1.0, -1.0, 1.0])
 # With codes of 0 ITK lets the axes point to the left, to the back and to the head.
@@ -54,7 +57,7 @@ def check_nifti_length(path: Path) -> None:
         path: compressed or not, NIfTI-1 or -2 of either byte order.
 
     Raises:
-        InputError: shorter than announced, or no NIfTI header.
+        InputError: shorter than announced, longer by a row of voxels or more, or see `load_nifti`.
         OSError, EOFError, zlib.error: the compressed stream is damaged.
     """
     for _ in _chunks(path):
@@ -64,29 +67,67 @@ def check_nifti_length(path: Path) -> None:
 def _chunks(path: Path) -> Iterator[bytes]:
     """The content of a file from its start to the last voxel, no more than its header announces."""
     with gzip.open(path) if is_gzipped(path) else path.open("rb") as file:
-        expected = _announced_length(path, file.read(_HEADER_BYTES))
-        if expected > path.stat().st_size * _DEFLATE_LIMIT:
-            raise InputError(f"{path} is cut off: its header announces {expected} bytes, more than it can hold.")
+        expected, row = _announced_length(path, file.read(_HEADER_BYTES))
+        check_stored(path, expected, DEFLATE_RATIO if isinstance(file, gzip.GzipFile) else 1)
         file.seek(0)
         length = 0
         while length < expected and (chunk := file.read(min(_CHUNK, expected - length))):
             length += len(chunk)
             yield chunk
-        file.read(1)  # beyond the last voxel stands gzip's checksum; without it damage stays unnoticed
+        # Beyond the last voxel stands gzip's checksum; without it damage stays unnoticed.
+        surplus = len(file.read(row + 1))
+    if surplus >= row:
+        raise InputError(
+            f"{path} holds more voxels than its header announces ({expected} bytes); restore its header, or export it "
+            "again."
+        )
     if length < expected:
         raise InputError(f"{path} is cut off: it holds {length} bytes, its header announces {expected}.")
 
 
-def _announced_length(path: Path, header: bytes) -> int:
+# By the size of the header: places and struct formats of dim, of datatype and bitpix, of vox_offset with scl_slope and
+# scl_inter, of the magic string, and that string.
+_LAYOUTS = {
+    348: (("40s8h", "70s2h", "108s3f", "344s4s"), b"n+1\0"),
+    540: (("16s8q", "12s2h", "168sq2d", "4s8s"), b"n+2\0\r\n\x1a\n"),
+}
+
+
+def _announced_length(path: Path, header: bytes) -> tuple[int, int]:
+    """Bytes from the start of a file to its last voxel, and of one row of voxels.
+
+    Raises:
+        InputError: no NIfTI header, one that contradicts itself, or more voxels than are allowed.
+    """
     for order in "<>":
-        for size, dims, bits, offset in ((348, "40s8h", "72sh", "108sf"), (540, "16s8q", "14sh", "168sq")):
+        for size, (formats, magic) in _LAYOUTS.items():
             if len(header) < size or struct.unpack_from(order + "i", header)[0] != size:
                 continue
-            count, *sides = struct.unpack_from(order + dims, header)[1:]
-            voxels = math.prod(max(1, side) for side in sides[: max(0, count)])
-            bits_per_voxel = struct.unpack_from(order + bits, header)[1]
-            return int(struct.unpack_from(order + offset, header)[1]) + voxels * max(0, bits_per_voxel) // 8
+            dims, types, offsets, start = (struct.unpack_from(order + text, header)[1:] for text in formats)
+            fault = _fault(dims, types, offsets)
+            if not fault and start[0] != magic:
+                fault = f"its magic string is {shown(start[0])}, and voxels in the same file need {shown(magic)}"
+            if not fault and offsets[0] < size + 4:
+                fault = f"its voxels begin at byte {offsets[0]:g}, within the header"
+            if fault:
+                raise InputError(f"{path} has a header that contradicts itself: {fault}; export it again.")
+            sides = dims[1 : dims[0] + 1]
+            check_voxels(path, sides)
+            return int(offsets[0]) + math.prod(sides) * types[1] // 8, sides[0] * types[1] // 8
     raise InputError(f"{path} is not a NIfTI file, or it is cut off.")
+
+
+def _fault(dims: tuple[int, ...], types: tuple[int, ...], offsets: tuple[float, ...]) -> str:
+    """What cannot be so in a header; empty mostly."""
+    count, *sides = dims
+    if not 1 <= count <= 7 or min(sides[:count]) < 1:
+        return f"its dim is {', '.join(map(str, dims))}, the number of axes and their lengths"
+    if types[0] not in _BITS or types[1] != _BITS[types[0]]:
+        expected = f"expected {_BITS[types[0]]}" if types[0] in _BITS else "which is no type that is known"
+        return f"it has {types[1]} bits per voxel (bitpix) of datatype {types[0]}, {expected}"
+    if not all(map(math.isfinite, offsets)) or offsets[0] != int(offsets[0]):
+        return "its vox_offset, scl_slope and scl_inter are {:g}, {:g} and {:g}".format(*offsets)
+    return ""
 
 
 def load_nifti(path: Path) -> Any:
@@ -96,7 +137,8 @@ def load_nifti(path: Path) -> Any:
         nibabel's image, Nifti1Image or Nifti2Image.
 
     Raises:
-        InputError: cut off, or no NIfTI header.
+        InputError: cut off, no NIfTI header, one that contradicts itself or the length of the file, more voxels than
+            are allowed (see `nnsam.io.limits`), or no pixel size.
         Exception: whatever gzip or nibabel raise about a damaged file.
     """
     content = io.BytesIO()
@@ -259,7 +301,8 @@ def _check_pixel_size(path: Path, header: Any) -> None:
     """Refuses a header without pixel size, which nibabel and ITK take for 1 mm; an axis of one pixel needs none."""
     sides = header["dim"][1:4][: max(int(header["dim"][0]), 0)]
     stated = np.abs(header["pixdim"][1:4][: len(sides)].astype(np.float64))
-    if not np.isfinite(stated).all() or (stated[sides > 1] == 0).any():
+    is_none = ~np.isfinite(stated) | (stated > LARGEST) | ((stated < SMALLEST) & (sides[: len(stated)] > 1))
+    if is_none.any():
         text = " x ".join(f"{size:g}" for size in stated)
         raise InputError(
             f"{path} states a pixel size of {text}; expected numbers above 0, so mend pixdim in its header."

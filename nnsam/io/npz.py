@@ -1,15 +1,18 @@
 """One case in the npz layout of the "Segment Anything in Medical Images on Laptop" challenge."""
 
+import math
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError
-from nnsam.io.image import Image, make_image, make_labels
+from nnsam.io.image import Image, make_image, make_labels, reason_of
+from nnsam.io.limits import DEFLATE_RATIO, check_stored, check_voxels
+from nnsam.support.text import shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,21 +70,53 @@ def load_arrays(path: Path, keys: tuple[str, ...]) -> dict[str, NDArray]:
     """Returns the arrays of an npz file under the given keys, as far as it has them; others are not even read.
 
     Raises:
-        InputError: not an npz file, damaged, or with pickled objects, which are never loaded.
+        InputError: not an npz file, damaged, with pickled objects, which are never loaded, or with more values than are
+            allowed, or than the file holds.
     """
     if path.is_file() and not zipfile.is_zipfile(path):  # np.load would accept a bare array, or a pickle
         raise InputError(f"{path} is not an npz archive, or it is cut off.")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in keys if key in archive.files}
-    except ValueError as error:
-        if "allow_pickle" in str(error):
+            wanted = [key for key in keys if key in archive.files]
+            for key in wanted:
+                _check_member(path, archive.zip, key)
+            return {key: archive[key] for key in wanted}
+    except InputError:
+        raise
+    except Exception as error:  # a damaged archive makes zipfile and numpy raise anything
+        if isinstance(error, ValueError) and "allow_pickle" in str(error):
             raise InputError(
                 f"{path} holds pickled Python objects, which could run code and are not loaded."
             ) from error
-        raise InputError(f"{path} cannot be read ({error}).") from error
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} cannot be read ({error}).") from error
+        raise InputError(f"{path} cannot be read ({reason_of(error)}).") from error
+
+
+def _check_member(path: Path, archive: zipfile.ZipFile, key: str) -> None:
+    """Compares the shape that an array's header announces with the length of the array's member of the archive."""
+    names = archive.namelist()
+    info = archive.getinfo(f"{key}.npy" if f"{key}.npy" in names else key)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise InputError(f"{path} holds {key} in a compression that numpy does not write; save it by numpy.")
+    check_stored(path, info.file_size, DEFLATE_RATIO if info.compress_type == zipfile.ZIP_DEFLATED else 1)
+    with archive.open(info) as member:
+        if member.read(6) != np.lib.format.MAGIC_PREFIX:
+            raise InputError(f"{path} cannot be read ({key} is no array).")
+        member.seek(0)
+        version = np.lib.format.read_magic(member)
+        read: Any = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        if version not in ((1, 0), (2, 0)):
+            raise InputError(f"{path} holds {key} in a version of numpy's format that numbers do not need.")
+        shape, _, dtype = read(member)
+        start = member.tell()
+    if dtype.hasobject:
+        raise InputError(f"{path} holds pickled Python objects, which could run code and are not loaded.")
+    check_voxels(path, shape)
+    expected = start + math.prod(shape) * dtype.itemsize
+    if min(shape, default=1) < 0 or info.file_size != expected:
+        raise InputError(
+            f"{path} is damaged: {key} has the shape {shown(shape)}, which are {shown(expected)} bytes, and holds "
+            f"{info.file_size}; save it again."
+        )
 
 
 def _check_image(path: Path, image: NDArray, labels: NDArray) -> None:

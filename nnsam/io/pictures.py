@@ -1,6 +1,10 @@
 """Pictures without a geometry: PNG, JPEG, BMP and TIFF of any pixel type; a TIFF of several pages is a volume."""
 
 import io
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +13,45 @@ from numpy.typing import NDArray
 
 from nnsam.errors import InputError, SetupError
 from nnsam.io.image import Image, decoding, make_image, make_labels
+from nnsam.io.limits import DEFLATE_RATIO, check_stored, check_voxels
 
 # Pillow's modes -> the mode with the same content that has a meaning here: alpha dropped, colours as RGB.
 _MODES = {"RGBA": "RGB", "RGBa": "RGB", "RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "HSV": "RGB"}
 _MODES |= {"P": "RGB", "PA": "RGB", "LA": "L", "La": "L", "1": "L"}
 _EXIF_ORIENTATION = 0x0112
+# Pillow chooses among dozens by the content, one of which starts another program.
+_DECODERS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP")
+# How many bytes of pixels a stored one may stand for: a bit of a JPEG for a block of 8 x 8, a code of a GIF for 4096
+# pixels. Others have no limit that matters.
+_RATIOS = {"PNG": DEFLATE_RATIO, "JPEG": 1024, "MPO": 1024, "BMP": 256, "DIB": 256, "GIF": 4096}
+# Likewise of TIFF, for its compressions; of others than these.
+_TIFF_RATIOS = {"NONE": 1, "PACKBITS": 128, "LZW": 4096, "DEFLATE": DEFLATE_RATIO, "ADOBE_DEFLATE": DEFLATE_RATIO}
+_TIFF_RATIO = 2**16
+_pillow_lock = threading.Lock()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A picture as Pillow opens it, its pixels not yet decoded.
+
+    Raises:
+        InputError: more values than are allowed, or than the file can hold.
+        Exception: whatever Pillow raises about a damaged file.
+    """
+    import PIL.Image
+
+    with _pillow_lock:  # its own limit is one for the whole process, and is replaced by `check_voxels`
+        before, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
+        try:
+            picture = PIL.Image.open(path, formats=_DECODERS)
+        finally:
+            PIL.Image.MAX_IMAGE_PIXELS = before
+    with picture:
+        shape = (*picture.size[::-1], len(picture.getbands()))
+        check_voxels(path, shape)
+        bits = 1 if picture.mode in ("1", "L", "P") else 8  # a byte may hold 8 pixels of such a picture
+        check_stored(path, math.prod(shape) * bits // 8, _RATIOS.get(picture.format or "", 2**20))
+        yield picture
 
 
 def read_picture(path: Path) -> Image:
@@ -28,9 +66,7 @@ def read_picture(path: Path) -> Image:
     Raises:
         InputError: unreadable, or see `make_image`.
     """
-    import PIL.Image
-
-    with decoding(path), PIL.Image.open(path) as picture:
+    with decoding(path), _opened(path) as picture:
         is_rotated = picture.getexif().get(_EXIF_ORIENTATION, 1) != 1
         pixels = _decode(picture)
     notice = f"{path} carries an EXIF rotation, which is not applied: boxes and masks count stored pixels."
@@ -93,9 +129,7 @@ _VISIBLE = 64
 
 def _label_pixels(path: Path) -> NDArray:
     """Values as they are stored, which Pillow spreads over 0 to 255 for grey of 2 and 4 bits, and hides in palettes."""
-    import PIL.Image
-
-    with PIL.Image.open(path) as picture:
+    with _opened(path) as picture:
         if picture.mode == "P" and not getattr(picture, "is_animated", False):
             return _indices_or_greys(np.asarray(picture), np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3))
     values = stored_pixels(path)
@@ -134,17 +168,13 @@ def _in_colour(path: Path, values: NDArray) -> InputError:
 
 def read_picture_size(path: Path) -> tuple[int, int]:
     """(width, height) of a PNG, JPEG or BMP, from its header."""
-    import PIL.Image
-
-    with PIL.Image.open(path) as picture:
+    with _opened(path) as picture:
         return picture.size
 
 
 def read_tiff_size(path: Path) -> tuple[int, ...]:
     """Number of pixels along x, y[, z] of a TIFF, colours first, from its header."""
-    import tifffile
-
-    with tifffile.TiffFile(path) as tiff:
+    with _opened_tiff(path) as tiff:
         return tiff.series[0].shape[::-1]
 
 
@@ -158,9 +188,7 @@ def stored_pixels(path: Path) -> NDArray:
         InputError: several pictures in one file.
         Exception: whatever Pillow raises about a damaged file.
     """
-    import PIL.Image
-
-    with PIL.Image.open(path) as picture:
+    with _opened(path) as picture:
         if getattr(picture, "is_animated", False):
             raise InputError(f"{path} holds {picture.n_frames} pictures; save each as its own file.")
         if picture.mode == "P":
@@ -176,11 +204,45 @@ def tiff_pages(path: Path) -> NDArray:
         SetupError: its compression needs a package that is missing.
         Exception: whatever tifffile raises about a damaged file.
     """
+    with _opened_tiff(path) as tiff:
+        return _decoded(path, tiff)
+
+
+@contextmanager
+def _opened_tiff(path: Path) -> Iterator[Any]:
+    """A TIFF as tifffile opens it, without files that its metadata names; its pages are followed and measured.
+
+    Raises:
+        InputError: cut off after some of its pages, more values than are allowed, or than the file can hold.
+        Exception: whatever tifffile raises about a damaged file.
+    """
     import tifffile
 
-    with tifffile.TiffFile(path) as tiff:
+    with tifffile.TiffFile(path, _multifile=False) as tiff:
         _check_page_chain(path, tiff)
-        return _decoded(path, tiff)
+        for series in tiff.series:
+            check_voxels(path, series.shape)
+            name = series.keyframe.compression.name
+            check_stored(path, _stored_bytes(series), _TIFF_RATIOS.get(name, _TIFF_RATIO))
+            if any(page is None for page in series.pages):
+                raise InputError(f"{path} announces more pages than it holds; copy or export it again.")
+            if name == "NONE" and sum(series.keyframe.databytecounts) >= series.keyframe.nbytes + _row_bytes(series):
+                raise InputError(f"{path} holds more than its header announces; copy or export it again.")
+        yield tiff
+
+
+def _stored_bytes(series: Any) -> int:
+    """Bytes of a series' pixels; below 8 bits they are packed."""
+    bits = series.keyframe.bitspersample
+    return series.size * (bits if isinstance(bits, int) else series.dtype.itemsize * 8) // 8
+
+
+def _row_bytes(series: Any) -> int:
+    """Of a page; tiles reach beyond it, and may lie in several planes."""
+    page = series.keyframe
+    if page.is_tiled:
+        return math.prod(page.chunks) * page.dtype.itemsize * len(page.databytecounts)
+    return max(4, page.nbytes // page.imagelength)
 
 
 def _decoded(path: Path, pages: Any) -> NDArray:
@@ -240,10 +302,7 @@ def _decode(picture: Any) -> NDArray:
 
 def _read_pages(path: Path) -> tuple[NDArray, str, tuple[str, ...]]:
     """Array of all pages, its axes, a letter each as tifffile names them, and what is to be told."""
-    import tifffile
-
-    with tifffile.TiffFile(path) as tiff:
-        _check_page_chain(path, tiff)
+    with _opened_tiff(path) as tiff:
         series = [one for one in tiff.series if not one.keyframe.is_reduced]  # without previews
         if len(series) != 1:
             raise InputError(f"{path} holds {len(series)} pictures of different sizes; save each as its own file.")

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError
-from nnsam.io.image import Geometry, Image, decoding, make_image, make_labels
+from nnsam.io.image import Geometry, Image, check_geometry, decoding, make_image, make_labels
+from nnsam.io.itk_headers import check_itk_header, itk_reader
+from nnsam.io.limits import check_voxels
 from nnsam.io.nifti import is_nifti, read_nifti, read_nifti_header, read_nifti_labels
 
 _quiet_lock = threading.Lock()
@@ -98,20 +100,34 @@ def read_volume_header(path: Path) -> tuple[tuple[int, ...], Geometry]:
     """
     if is_nifti(path):
         return read_nifti_header(path)
+    reader = open_itk(path)
+    geometry = itk_geometry(reader)
+    check_geometry(path, geometry)
+    return reader.GetSize(), geometry
+
+
+def open_itk(path: Path) -> Any:
+    """SimpleITK's reader of a file, its header read and checked; `Execute`, in `quiet_itk`, gives the image.
+
+    Raises:
+        InputError: see `nnsam.io.itk_headers`; or more values than are allowed.
+        RuntimeError: whatever ITK raises about a damaged header.
+    """
     import SimpleITK as sitk
 
+    check_itk_header(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
+    reader.SetImageIO(itk_reader(path))
     with quiet_itk():
         reader.ReadImageInformation()
-    return reader.GetSize(), itk_geometry(reader)
+    check_voxels(path, (*reader.GetSize(), reader.GetNumberOfComponents()))
+    return reader
 
 
 def _read(path: Path) -> Any:
-    import SimpleITK as sitk
-
     with decoding(path), quiet_itk():
-        return sitk.ReadImage(str(path))
+        return open_itk(path).Execute()
 
 
 def _to_image(source: Path, volume: Any) -> Image:

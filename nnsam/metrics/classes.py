@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from nnsam.errors import InputError
 from nnsam.support.files import read_json
+from nnsam.support.text import shown
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,9 @@ def read_classes(dataset_json: str | Path) -> Classes:
     for name, value in labels.items():
         members = value if isinstance(value, list) else [value]
         if not members or not all(isinstance(member, int) and member >= 0 for member in members):
-            raise InputError(f"{path} gives {name!r} the label {value!r}; expected a whole number or a list of them.")
+            raise InputError(
+                f"{path} gives {shown(name)} the label {shown(value)}; expected a whole number or a list of them."
+            )
         if name == "ignore":
             ignore = members[0]
         elif name != "background":

@@ -84,7 +84,7 @@ def evaluate(
         dataset_json: nnU-Net's file with the labels, which may be regions and an ignore label. By default it is
             looked for in `predictions`, in `references` and beside the latter; if there is none, every value found
             is a class. Objects in npz files have no classes: each case has its own.
-        spacing: pixel size in array order, for pictures (PNG, TIFF), which hold none; without it: pixels.
+        spacing: pixel size in array order, for files that hold none, such as pictures (PNG, TIFF); without it: pixels.
         profile: one of `PROFILES`.
         options: options of the profile.
         reference_key: which array of npz references counts, see `read_npz_labels`.
@@ -113,20 +113,29 @@ def evaluate(
     rows: list[ClassScore] = []
     units: dict[str, str] = {}
     failures: dict[str, str] = {}
+    spacing_is_used = spacing is None
     for case in progress(list(pairs)):
         try:
-            unit, scores = _evaluate_case(case, pairs[case], classes, spacing, rules, options, reference_key)
+            unit, holds_spacing, scores = _evaluate_case(
+                case, pairs[case], classes, spacing, rules, options, reference_key
+            )
         except Exception as error:  # of one case, whatever it is; the others are scored
             if not keep_going:
                 raise
             failures[case] = _sentence(case, error)
             continue
+        spacing_is_used |= not holds_spacing
         units.setdefault(unit, case)
         if len(units) > 1 and not rules.pictures_in_pixels:
-            raise InputError(f"Distances would be in mm and in pixels ({', '.join(units.values())}); give --spacing.")
+            raise InputError(
+                f"Distances would be in mm in {units['mm']} and in pixels in {units['pixels']}; give the pixel size of "
+                "the files that hold none with --spacing, or score them in a folder of their own."
+            )
         rows += scores
     if len(failures) == len(pairs):
         raise InputError(next(iter(failures.values())))
+    if not spacing_is_used:
+        raise InputError(f"{pairs[case][1]} holds its own spacing, as do all references; leave out --spacing.")
     scored = tuple(case for case in pairs if case not in failures)
     unit = " or ".join(sorted(units))
     return Evaluation(rows, classes or Classes({}), source, profile, options, unit, scored, failures)
@@ -140,8 +149,8 @@ def _evaluate_case(
     rules: Profile,
     options: ScoringOptions,
     reference_key: str,
-) -> tuple[str, list[ClassScore]]:
-    """Returns the unit of a case's distances and its scores."""
+) -> tuple[str, bool, list[ClassScore]]:
+    """Returns the unit of a case's distances, whether its reference holds a spacing, and its scores."""
     prediction = _read(pair[0], PREDICTION_KEY, rules)
     reference = _read(pair[1], reference_key, rules)
     prediction, reference = on_grid(prediction, reference), on_grid(reference, prediction)
@@ -153,7 +162,7 @@ def _evaluate_case(
         classes.check_values(reference.pixels, f"The reference of {case}", with_ignore=True)
     case_classes = classes or _own_classes(prediction, reference, rules)
     masks = CaseMasks(prediction.pixels, reference.pixels, case_classes, case_spacing)
-    return unit, _score_case(case, masks, rules, options)
+    return unit, reference.spacing is not None, _score_case(case, masks, rules, options)
 
 
 def _sentence(case: str, error: Exception) -> str:
@@ -248,15 +257,16 @@ def _case_spacing(
             raise InputError(f"This profile measures {path} in pixels; leave out --spacing.")
         return (1.0,) * ndim, "pixels"
     if reference.spacing is not None:
-        if given is not None:
-            raise InputError(f"{path} holds its own spacing {reference.spacing}; leave out --spacing.")
-        return reference.spacing, "mm"
+        return reference.spacing, "mm"  # --spacing is for those without one
     if given is None:
         if ndim == 3:
             raise InputError(f"{path} is a volume without spacing; give --spacing z,y,x.")
         return (1.0, 1.0), "pixels"
     if len(given) != ndim:
-        raise InputError(f"{path} has {ndim} dimensions, but --spacing holds {len(given)} values.")
+        raise InputError(
+            f"{path} has {ndim} dimensions, but --spacing holds {len(given)} values; score pictures and volumes that "
+            "hold no spacing in folders of their own."
+        )
     return tuple(given), "mm"
 
 

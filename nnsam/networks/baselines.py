@@ -12,6 +12,7 @@ from nnsam.errors import InputError, SetupError
 from nnsam.networks.fused_unet import SegmentationNetwork
 from nnsam.networks.mobile_sam import EMBEDDING_CHANNELS
 from nnsam.networks.sam_branch import SAMBranch
+from nnsam.support.installation import how_to_install
 
 
 class BaselineNetwork(SegmentationNetwork):
@@ -151,4 +152,4 @@ def check_monai() -> None:
     try:
         import monai.networks.nets  # noqa: F401
     except ImportError:
-        raise SetupError('this network is MONAI\'s; install it with: pip install "nnsam[fewshot]"') from None
+        raise SetupError(f"this network is MONAI's, which is not installed; {how_to_install('fewshot')}") from None

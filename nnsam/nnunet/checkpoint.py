@@ -8,6 +8,8 @@ import numpy as np
 
 from nnsam.errors import InputError
 
+_ENTRIES = {"network_weights": dict, "init_args": dict, "trainer_name": str}
+
 
 def read_nnunet_checkpoint(path: str | Path) -> dict[str, Any]:
     """Reads a checkpoint that nnU-Net's trainer wrote, without running code from it (``weights_only=True``).
@@ -33,10 +35,13 @@ def read_nnunet_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path} cannot be read as a checkpoint of nnU-Net: {reason}; give a checkpoint_*.pth "
             f"that nnUNetv2_train wrote"
         ) from error
-    missing = {"network_weights", "init_args", "trainer_name"} - set(checkpoint)
-    if missing:
-        raise InputError(f"{path} is no checkpoint of nnU-Net v2: it lacks {', '.join(sorted(missing))}")
-    return checkpoint
+    found = checkpoint if isinstance(checkpoint, dict) else {}
+    wrong = [name for name, kind in _ENTRIES.items() if not isinstance(found.get(name), kind)]
+    if wrong:
+        raise InputError(f"{path} is no checkpoint of nnU-Net v2: it lacks {', '.join(sorted(wrong))}")
+    if not all(isinstance(value, torch.Tensor) for value in found["network_weights"].values()):
+        raise InputError(f"{path} is no checkpoint of nnU-Net v2: its network_weights are no tensors")
+    return found
 
 
 def _reason(error: Exception) -> str:

@@ -16,6 +16,7 @@ from nnsam import errors
 from nnsam.errors import NnsamError, SetupError
 from nnsam.support.concurrency import end, start_guarded
 from nnsam.support.drafts import temporary_folder
+from nnsam.support.files import load_json
 
 # Exit code of a command that is not installed, as a shell's.
 NOT_FOUND = 127
@@ -83,7 +84,7 @@ def call_in_fresh_interpreter(function: str, **arguments: Any) -> Any:
             end(process)
         if process.returncode or not answer.is_file():
             raise NnsamError(f"{function.partition(':')[2]} failed ({_how(process)}); see the lines above")
-        content = json.loads(answer.read_text(encoding="utf-8"))
+        content = load_json(answer)
     if "error" in content:
         raise getattr(errors, content["error"])(content["message"])
     return content["result"]

@@ -8,9 +8,10 @@ PyTorch and a bundle of it go the same way.
 from collections.abc import Mapping
 from typing import Any
 
-from nnsam.errors import InputError
+from nnsam.errors import InputError, NnsamError
 from nnsam.io.nnunet_readers import READERS
 from nnsam.nnunet.model_folder import TrainedModel
+from nnsam.support.text import clipped
 
 # Those of :mod:`nnsam.inference.automatic.preprocessing`.
 NORMALIZATIONS = (
@@ -46,7 +47,19 @@ def describe(model: TrainedModel) -> dict[str, Any]:
         InputError: a cascade, another preprocessor, label manager, reader, normalisation or resampling than nnU-Net's
             usual ones, or damaged plans.
     """
-    _check_supported(model)
+    try:
+        _check_supported(model)
+        return _sections(model)
+    except NnsamError:
+        raise
+    except Exception as error:  # nnU-Net and this module take fields out of plans in which anything may be damaged
+        raise InputError(
+            f"plans.json or dataset.json of {model.folder} are incomplete or damaged ({clipped(repr(error))}); "
+            "expected what nnU-Net wrote at training"
+        ) from None
+
+
+def _sections(model: TrainedModel) -> dict[str, Any]:
     return {
         "kind": "box" if model.is_box else "automatic",
         "model": {
@@ -135,20 +148,11 @@ def resampling_arguments(settings: Mapping[str, Any], what: str) -> dict[str, An
 
 
 def _check_supported(model: TrainedModel) -> None:
-    folder = model.folder
-    try:
-        settings = model.settings
-        _check_settings(model, settings)
-        model.manager.get_label_manager(model.dataset_json)
-        channels = model.image_channels
-        masked = list(settings.use_mask_for_norm)
-    except InputError:
-        raise
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"plans.json or dataset.json of {folder} are incomplete or damaged ({error or repr(error)}); expected what "
-            f"nnU-Net wrote at training"
-        ) from None
+    folder, settings = model.folder, model.settings
+    _check_settings(model, settings)
+    model.manager.get_label_manager(model.dataset_json)
+    channels = model.image_channels
+    masked = list(settings.use_mask_for_norm)
     if not len(settings.normalization_schemes) == len(masked) == channels:
         raise InputError(
             f"{folder}: plans.json normalises {len(settings.normalization_schemes)} channels and dataset.json has "

@@ -15,6 +15,7 @@ from nnsam.nnunet.checkpoint import read_nnunet_checkpoint
 from nnsam.nnunet.trainer_names import TRAINERS, trainer_class
 from nnsam.prompts.box_model import BoxModelSpec
 from nnsam.support.files import read_json
+from nnsam.support.text import clipped, shown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -138,13 +139,13 @@ class TrainedModel:
             raise
         except Exception as error:  # plans of other nnU-Net versions fail in many ways
             raise InputError(
-                f"{self.folder}: {self.trainer} cannot build its network from plans.json ({error}); nnsam supports "
-                f"nnU-Net 2.8's own trainers with its plain and residual-encoder U-Nets, and its own trainers"
+                f"{self.folder}: {self.trainer} cannot build its network from plans.json ({clipped(error)}); "
+                f"nnsam supports nnU-Net 2.8's own trainers with its plain and residual-encoder U-Nets, and its own"
             ) from error
         try:
             network.load_state_dict(weights)
         except RuntimeError as error:
-            raise InputError(f"{path} does not fit plans.json: {str(error).splitlines()[-1].strip()}") from None
+            raise InputError(f"{path} does not fit plans.json: {clipped(str(error).splitlines()[-1], 400)}") from None
         return network.eval().requires_grad_(False)
 
 
@@ -183,12 +184,24 @@ def load_trained_model(folder: str | Path, folds: Folds | None = None, checkpoin
         configuration=configuration,
         plans=plans,
         dataset_json=dataset_json,
-        mirror_axes=tuple(int(axis) for axis in axes) if axes else None,
+        mirror_axes=_mirror_axes(axes, folder),
         note=note,
         _read={first: content} if first in chosen else {},
     )
     _ = model.box  # refuses plans that do not fit
     return model
+
+
+def _mirror_axes(axes: Any, folder: Path) -> tuple[int, ...] | None:
+    """Axes that test-time mirroring may flip, as a checkpoint names them."""
+    if not axes:
+        return None
+    if not isinstance(axes, list | tuple) or any(type(axis) is not int or not 0 <= axis <= 2 for axis in axes):
+        raise InputError(
+            f"the checkpoint of {folder} names {shown(axes)} as the axes of mirroring; expected some of 0, 1 and 2, so "
+            "copy it again"
+        )
+    return tuple(axes)
 
 
 def _checkpoint_path(folder: Path, fold: str, checkpoint: str) -> Path:
@@ -254,6 +267,7 @@ def find_trainer(name: str, folder: Path) -> Any:
     Raises:
         InputError: there is none.
     """
+    check_trainer_name(name, folder)
     try:
         if name.split("_")[0] in TRAINERS:
             return trainer_class(name)

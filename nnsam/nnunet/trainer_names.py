@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from nnsam.errors import InputError
+from nnsam.support.text import shown
 
 if TYPE_CHECKING:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -67,19 +68,19 @@ def parse_options(name: str) -> tuple[str, dict[str, int | float]]:
             if match is None:
                 continue
             if attribute in values:
-                raise InputError(f"trainer name {name!r} gives option {word!r} twice; give it once")
+                raise InputError(f"trainer name {shown(name)} gives option {shown(word)} twice; give it once")
             value = int(match[1])
             if not smallest <= value <= largest:
-                raise InputError(f"trainer name {name!r}: option {word!r} has to be {smallest} to {largest}")
+                raise InputError(f"trainer name {shown(name)}: option {shown(word)} has to be {smallest} to {largest}")
             values[attribute] = value / 100 if attribute in _HUNDREDTHS else value
             break
         else:
             raise InputError(
-                f"trainer name {name!r} has the unknown option {word!r}; "
+                f"trainer name {shown(name)} has the unknown option {shown(word)}; "
                 f"known options are {', '.join('_' + option for option in _OPTIONS)}"
             )
     if values.get("sam_size", 32) % 32:
-        raise InputError(f"trainer name {name!r}: the SAM input size {values['sam_size']} is no multiple of 32")
+        raise InputError(f"trainer name {shown(name)}: the SAM input size {values['sam_size']} is no multiple of 32")
     return base, values
 
 
@@ -93,13 +94,13 @@ def trainer_class(name: str) -> "type[nnUNetTrainer]":
     """
     base_name = name.split("_")[0]
     if base_name not in TRAINERS:
-        raise LookupError(f"unknown trainer {name!r}; this package has {', '.join(TRAINERS)}")
+        raise LookupError(f"unknown trainer {shown(name)}; this package has {', '.join(TRAINERS)}")
     base_name, options = parse_options(name)
     base = getattr(importlib.import_module(TRAINERS[base_name]), base_name)
     if not options:
         return base
     if "sam_size" in options and not base.use_sam:
-        raise InputError(f"trainer name {name!r} sets the SAM input size, but {base_name} has no SAM branch")
+        raise InputError(f"trainer name {shown(name)} sets the SAM input size, but {base_name} has no SAM branch")
     if set(_HUNDREDTHS) & options.keys() and not base.use_level_sets:
-        raise InputError(f"trainer name {name!r} sets a weight of level sets, but {base_name} has none")
+        raise InputError(f"trainer name {shown(name)} sets a weight of level sets, but {base_name} has none")
     return type(name, (base,), {"__module__": HOME, "__doc__": base.__doc__, **options})

@@ -18,6 +18,8 @@ from nnsam.io.image import Image
 from nnsam.io.reading import read_labels
 from nnsam.prompts.convention import check_boxes
 from nnsam.support.files import read_json
+from nnsam.support.suggestions import did_you_mean
+from nnsam.support.text import shown
 
 MAX_LABEL = 65535
 
@@ -39,16 +41,21 @@ class BoxPrompts:
 BoxSource = Callable[[InputFile, Image], BoxPrompts]
 
 
-def open_box_source(boxes: Sequence[Sequence[float]] | None = None, path: str | Path | None = None) -> BoxSource:
+def open_box_source(
+    boxes: Sequence[Sequence[float]] | None = None,
+    path: str | Path | None = None,
+    inputs: Sequence[InputFile] | None = None,
+) -> BoxSource:
     """Returns what finds the boxes of each case.
 
     Args:
         boxes: boxes for every case.
         path: JSON, a label image, or a folder of label images; only one of the two. Without either, boxes are those
             in the image's own file.
+        inputs: all images that boxes are wanted for, if JSON may have boxes for no others.
 
     Raises:
-        InputError: the file is absent, unreadable or of an unknown kind.
+        InputError: the file is absent, unreadable or of an unknown kind, or has boxes for none of the inputs.
     """
     if boxes is not None:
         return lambda file, image: _prompts(list(boxes), None, image, "--box")
@@ -56,7 +63,7 @@ def open_box_source(boxes: Sequence[Sequence[float]] | None = None, path: str | 
         return _own_boxes
     path = Path(path)
     if path.name.lower().endswith(".json"):
-        return _json_source(path)
+        return _json_source(path, inputs)
     return _label_source(path)
 
 
@@ -68,14 +75,14 @@ def _own_boxes(file: InputFile, image: Image) -> BoxPrompts:
 
 def _prompts(boxes: Any, labels: Any, image: Image, source: str) -> BoxPrompts:
     if not isinstance(boxes, list) and np.ndim(boxes) == 0:
-        raise InputError(f"{source}: expected a list of boxes; found {boxes!r}.")
+        raise InputError(f"{source}: expected a list of boxes; found {shown(boxes)}.")
     checked = _checked(boxes, image, source)
     if labels is None:
         labels = list(range(1, len(checked) + 1))
     if not isinstance(labels, list) or len(labels) != len(checked):
-        raise InputError(f"{source}: expected one label per box, {len(checked)} in all; found {labels!r}.")
+        raise InputError(f"{source}: expected one label per box, {len(checked)} in all; found {shown(labels)}.")
     if not all(type(label) is int and 1 <= label <= MAX_LABEL for label in labels):
-        raise InputError(f"{source}: labels must be whole numbers from 1 to {MAX_LABEL}; found {labels!r}.")
+        raise InputError(f"{source}: labels must be whole numbers from 1 to {MAX_LABEL}; found {shown(labels)}.")
     return BoxPrompts(checked, tuple(labels))
 
 
@@ -88,18 +95,23 @@ def _checked(boxes: Any, image: Image, source: str) -> NDArray[np.int64]:
     return np.delete(inside, [axis, axis + 3], axis=1)
 
 
-def _json_source(path: Path) -> BoxSource:
+def _json_source(path: Path, inputs: Sequence[InputFile] | None) -> BoxSource:
     content = read_json(path, "expected a list of boxes, or an object from file names to boxes.")
     if not isinstance(content, (list, dict)):
-        raise InputError(f"{path}: expected a list of boxes, or an object from file names to boxes; found {content!r}.")
+        raise InputError(
+            f"{path}: expected a list of boxes, or an object from file names to boxes; found {shown(content)}."
+        )
+    by_name = content if isinstance(content, dict) and "boxes" not in content else None
+    if by_name is not None and inputs is not None:
+        _check_names(path, by_name, inputs)
 
     def find(file: InputFile, image: Image) -> BoxPrompts:
         entry, source = content, str(path)
-        if isinstance(content, dict) and "boxes" not in content:
-            name = next((name for name in _names(file) if name in content), None)
+        if by_name is not None:
+            name = next((name for name in _names(file) if name in by_name), None)
             if name is None:
-                raise InputError(f"{path} has no boxes for {file.path.name}; it has some for {some(content)}.")
-            entry, source = content[name], f"{path}, {name}"
+                raise InputError(f"{path} has no boxes for {file.path.name}; it has some for {some(by_name)}.")
+            entry, source = by_name[name], f"{path}, {name}"
         if not isinstance(entry, dict):
             return _prompts(entry, None, image, source)
         unknown = sorted(entry.keys() - {"boxes", "labels"})
@@ -108,6 +120,15 @@ def _json_source(path: Path) -> BoxSource:
         return _prompts(entry["boxes"], entry.get("labels"), image, source)
 
     return find
+
+
+def _check_names(path: Path, content: dict[str, Any], inputs: Sequence[InputFile]) -> None:
+    known = {name for file in inputs for name in _names(file)}
+    unknown = [name for name in content if name not in known]
+    if unknown:
+        which = f"{some(unknown)}, which {'is' if len(unknown) == 1 else 'are'} not among the images"
+        meant = did_you_mean(unknown[0], [file.path.absolute().name for file in inputs])
+        raise InputError(f"{path} has boxes for {which}{meant or '; correct or remove the name'}.")
 
 
 def _names(file: InputFile) -> list[str]:

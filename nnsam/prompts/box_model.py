@@ -7,6 +7,7 @@ from typing import Any
 from nnsam.errors import InputError
 from nnsam.io.formats import COLOURED, kind_of
 from nnsam.prompts.encoding import check_encoding
+from nnsam.support.text import clipped, shown
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class BoxModelSpec:
         settings = plans.get("configurations", {}).get(configuration, {})
         if "nnsam_box" not in settings:
             raise InputError(
-                f"configuration {configuration!r} of the plans {plans.get('plans_name')!r} was not made for box "
+                f"configuration {shown(configuration)} of the plans {shown(plans.get('plans_name'))} was "
+                f"not made for box "
                 f"prompts; give a model that was trained with plans of `nnsam plan-box`"
             )
         try:
@@ -74,7 +76,9 @@ class BoxModelSpec:
             transpose = tuple(int(axis) for axis in plans.get("transpose_forward", (0, 1, 2)))
             is_picture_file = kind_of(str(dataset_json.get("file_ending", ""))) in COLOURED
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise InputError(f"the model's plans or dataset.json are incomplete or damaged ({error!r})") from None
+            raise InputError(
+                f"the model's plans or dataset.json are incomplete or damaged ({clipped(repr(error))})"
+            ) from None
         is_unknown = pictures or (is_picture_file and spacing_y == spacing_x == 1)
         return cls(
             patch_size=(height, width),
@@ -130,7 +134,9 @@ class BoxModelSpec:
         except (KeyError, TypeError, ValueError, IndexError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"the bundle's description of its box model is incomplete ({error!r})") from None
+            raise InputError(
+                f"the bundle's description of its box model is incomplete ({clipped(repr(error))})"
+            ) from None
 
 
 def _three_axes(values: Sequence[int]) -> tuple[int, int, int]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nnsam.errors import InputError, NnsamWarning
+from nnsam.support.text import shown
 
 
 def from_challenge(boxes: ArrayLike) -> NDArray:
@@ -59,10 +60,10 @@ def check_boxes(boxes: ArrayLike, shape: Sequence[int], source: str = "boxes") -
     array: NDArray[np.float64] | None
     try:
         array = np.asarray(boxes, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         array = None
     if array is None or array.ndim == 0:
-        raise InputError(f"{source}: expected boxes as {expected}, all numbers; found {boxes!r}")
+        raise InputError(f"{source}: expected boxes as {expected}, all numbers; found {shown(boxes)}")
     if array.size == 0:
         raise InputError(f"{source}: found no box; expected at least one as {expected}")
     if array.ndim == 1:

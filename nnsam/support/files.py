@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 from nnsam.errors import InputError
 from nnsam.support.drafts import NEW, OLD, draft_of, exchange, recover, temporary_folder, to_disk
+from nnsam.support.text import clipped
 
 _BLOCK = 1 << 20
 
@@ -143,6 +145,66 @@ def _through(device: Path) -> Iterator[Path]:
             raise InputError(f"{device} cannot be written ({error.strerror or error}).") from error
 
 
+# JSON files of others, bundles, model folders and boxes of a million objects among them, have less than this.
+JSON_BYTES = 64 * 2**20
+JSON_LEVELS = 100
+# Whole numbers of more digits than any field holds; arithmetic with them overflows far from here.
+_JSON_DIGITS = 40
+_JSON_MARKS = re.compile(r'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON text says, within limits that keep hostile texts from filling the memory or the stack.
+
+    Args:
+        text: bytes are UTF-8, with or without a byte order mark.
+
+    Raises:
+        ValueError: no JSON, not UTF-8, longer than 64 MiB, of more than 100 levels, or with a whole number of more than
+            40 digits.
+
+    Example:
+        >>> parse_json(b'{"a": [1]}')
+        {'a': [1]}
+    """
+    if len(text) > JSON_BYTES:
+        raise ValueError(f"it is longer than {JSON_BYTES // 2**20} MiB")
+    if isinstance(text, bytes):
+        try:
+            text = text.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise ValueError("its text is not in UTF-8") from None
+    if text.count("[") + text.count("{") > JSON_LEVELS:
+        _check_levels(text)
+    return json.loads(text, parse_int=_whole_number)
+
+
+def _check_levels(text: str) -> None:
+    level = 0
+    for found in _JSON_MARKS.finditer(text):
+        mark = found[0]
+        level += 1 if mark in "[{" else -1 if mark in "]}" else 0
+        if level > JSON_LEVELS:
+            raise ValueError(f"it has more than {JSON_LEVELS} levels of lists and objects")
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > _JSON_DIGITS:
+        raise ValueError(f"it holds a whole number of {len(text)} digits")
+    return int(text)
+
+
+def load_json(path: str | Path) -> Any:
+    """What a JSON file says; see `parse_json`, and `read_json` for one that raises sentences.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: see `parse_json`.
+    """
+    with open(path, "rb") as file:
+        return parse_json(file.read(JSON_BYTES + 1))
+
+
 def read_json(path: str | Path, expected: str, missing: str | None = None) -> Any:
     """Reads a JSON file, with or without the byte order mark that editors of Windows write.
 
@@ -152,15 +214,14 @@ def read_json(path: str | Path, expected: str, missing: str | None = None) -> An
         missing: the sentence where there is no such file; None for that of any unreadable file.
 
     Raises:
-        InputError: no such file, an unreadable one, or no JSON.
+        InputError: no such file, an unreadable one, no JSON, or beyond the limits of `parse_json`.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:  # text that is not UTF-8 or not JSON raises a ValueError
+        return load_json(path)
+    except (OSError, ValueError) as error:
         if missing is not None and isinstance(error, FileNotFoundError | NotADirectoryError):
             raise InputError(missing) from None
-        is_other_text = isinstance(error, UnicodeDecodeError)
-        reason = "its text is not in UTF-8" if is_other_text else getattr(error, "strerror", None) or error
+        reason = clipped(getattr(error, "strerror", None) or error)
         raise InputError(f"{path} cannot be read as JSON ({reason}); {expected}") from error
 
 

@@ -167,10 +167,7 @@ def _import_ray() -> Any:
         import ray
         import ray.exceptions
     except ImportError:
-        raise SetupError(
-            'Ray is not installed; install it with: pip install "nnsam[ray]", or with `pip install ray` beside an '
-            "installation without PyTorch"
-        ) from None
+        raise SetupError("Ray is not installed; run: pip install ray") from None
     return ray
 
 

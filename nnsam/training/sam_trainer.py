@@ -26,6 +26,7 @@ from nnsam.support.files import write_json
 from nnsam.training.acceleration import CPUAcceleration, check_settings
 from nnsam.training.checks import check_configuration, check_fold, check_versions
 from nnsam.training.loss_history import LossHistory, has_learnt
+from nnsam.training.progress import EpochBar, how_to_go_on
 from nnsam.training.transforms import AppendSignedDistance
 from nnsam.weights import WeightsSource
 
@@ -112,6 +113,8 @@ class nnSAMTrainer(nnUNetTrainer):
         self._acceleration: CPUAcceleration | None = None
         self._history: LossHistory | None = None
         self._train_parts: dict[str, float] = {}
+        self._bar = EpochBar()
+        self._saved_epochs: dict[str, int] = {}
         super().__init__(plans, configuration, fold, dataset_json, device)
         if self.epochs:
             self.num_epochs = self.epochs
@@ -186,6 +189,14 @@ class nnSAMTrainer(nnUNetTrainer):
         """Loads a checkpoint of this trainer; it brings the encoder's weights along."""
         self._encoder_from_checkpoint = True
         super().load_checkpoint(filename_or_checkpoint)
+        if isinstance(filename_or_checkpoint, str):
+            self._saved_epochs[Path(filename_or_checkpoint).name] = self.current_epoch
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Saves as nnU-Net does."""
+        super().save_checkpoint(filename)
+        if not self.disable_checkpointing:
+            self._saved_epochs[Path(filename).name] = self.current_epoch + 1
 
     # ---- loss and targets ----
 
@@ -230,6 +241,20 @@ class nnSAMTrainer(nnUNetTrainer):
 
     # ---- course of a training ----
 
+    def run_training(self) -> None:
+        """Trains as nnU-Net does; Ctrl-C says what --c would go on from."""
+        try:
+            super().run_training()
+        except KeyboardInterrupt:
+            self._bar.stop()
+            self.print_to_log_file(
+                f"nnsam: interrupted in epoch {self.current_epoch} of {self.num_epochs}; "
+                f"{how_to_go_on(self.output_folder, self._saved_epochs)}"
+            )
+            raise
+        finally:
+            self._bar.stop()
+
     def on_train_start(self) -> None:
         """Prepares data loading and speed, and writes down what the encoder's weights are."""
         if not self.was_initialized:
@@ -251,6 +276,7 @@ class nnSAMTrainer(nnUNetTrainer):
     def on_train_epoch_start(self) -> None:
         """Warms the curvature term up."""
         super().on_train_epoch_start()
+        self._start_bar("training", self.num_iterations_per_epoch)
         if self.use_level_sets:
             warmup = self.curvature_warmup * self.num_epochs
             self.loss.level_set_loss.curvature_scale = min(1.0, (self.current_epoch + 1) / warmup) if warmup else 1.0
@@ -259,12 +285,16 @@ class nnSAMTrainer(nnUNetTrainer):
     def train_step(self, batch: dict) -> dict:
         """Does nnU-Net's step, after a look at the images."""
         self._refuse_nonfinite(batch)
-        return super().train_step(batch)
+        outputs = super().train_step(batch)
+        self._bar.step()
+        return outputs
 
     def validation_step(self, batch: dict) -> dict:
         """Does nnU-Net's step, after a look at the images."""
         self._refuse_nonfinite(batch)
-        return super().validation_step(batch)
+        outputs = super().validation_step(batch)
+        self._bar.step()
+        return outputs
 
     def _refuse_nonfinite(self, batch: dict) -> None:
         finite = torch.isfinite(batch["data"]).flatten(1).all(dim=1)
@@ -278,12 +308,23 @@ class nnSAMTrainer(nnUNetTrainer):
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         """Logs the parts of the training loss."""
+        self._bar.stop()
         super().on_train_epoch_end(train_outputs)
         if self.use_level_sets:
             self._train_parts = self._log_parts("train")
 
+    def on_validation_epoch_start(self) -> None:
+        """Begins the bar."""
+        super().on_validation_epoch_start()
+        self._start_bar("validation", self.num_val_iterations_per_epoch)
+
+    def _start_bar(self, what: str, steps: int) -> None:
+        if self.local_rank == 0:
+            self._bar.start(f"Epoch {self.current_epoch} of {self.num_epochs}, {what}", steps)
+
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
         """Logs the parts of the validation loss and redraws their picture."""
+        self._bar.stop()
         super().on_validation_epoch_end(val_outputs)
         if self.use_level_sets:
             validation_parts = self._log_parts("val")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnsam.errors import WeightsError
+from nnsam.support.text import shown
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +82,7 @@ def _named_tensors(content: Any, path: Path) -> "dict[str, torch.Tensor]":
             others = sorted(key for key, value in mapping.items() if not isinstance(value, torch.Tensor))
             if not others:
                 return dict(mapping)
-            found = f"a mapping in which {others[0]!r} is a {type(mapping[others[0]]).__name__}"
+            found = f"a mapping in which {shown(others[0])} is a {type(mapping[others[0]]).__name__}"
         else:
             found = "a mapping without names" if mapping else "an empty mapping"
     else:

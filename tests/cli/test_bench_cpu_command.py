@@ -87,7 +87,6 @@ def test_files(asked, tmp_path):
         (["--rounds", "0"], "--rounds is 0"),
         (["--slices-limit", "-1"], "--slices-limit is -1"),
         (["--threads", "-2"], "--threads is -2"),
-        (["--device", "cuda"], "--device is cuda"),
     ],
 )
 def test_wrong_options_are_one_sentence(asked, capsys, words, expected):
@@ -111,6 +110,23 @@ def test_unknown_rows_and_precisions(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["bench", "cpu", "--precisions", "fp16"])
     assert stopped.value.code == 2
+    with pytest.raises(SystemExit) as stopped:
+        main(["bench", "cpu", "--device", "cuda"])
+    assert stopped.value.code == 2
+    assert "found 'cuda'; expected cpu" in capsys.readouterr().err
+
+
+def test_each_benchmark_has_its_own_help_and_options(capsys):
+    texts = {}
+    for name in ("box", "cpu", "train"):
+        with pytest.raises(SystemExit):
+            main(["bench", name, "--help"])
+        texts[name] = capsys.readouterr().out
+    assert [name for name, text in texts.items() if "--grabcut" in text] == ["box"]
+    assert [name for name, text in texts.items() if "--slices-limit" in text] == ["cpu"]
+    assert [name for name, text in texts.items() if "--size" in text] == ["train"]
+    for name, text in texts.items():
+        assert f"nnsam bench {name}" in text.split("Example:")[1]
 
 
 @pytest.mark.parametrize("change", [{"comparisons": []}, {"rows": []}, {"comparisons": [], "rows": []}])

@@ -204,3 +204,30 @@ def test_from_pictures_to_a_bundle(tmp_path):
 def test_a_command_that_fails_is_seen_with_what_it_printed():
     with pytest.raises(AssertionError, match="no folder"):
         run("box-train", "nowhere", "-o", "bundle")
+
+
+@pytest.mark.parametrize(
+    ("checkpoints", "words"),
+    [
+        ((), "go on, training from its beginning"),
+        (("checkpoint_best.pth",), "go on, training from checkpoint_best.pth"),
+        (("checkpoint_best.pth", "checkpoint_latest.pth"), "go on, training from checkpoint_latest.pth"),
+    ],
+)
+def test_ctrl_c_in_training_says_what_it_goes_on_from(fake, tmp_path, capsys, monkeypatch, checkpoints, words):
+    write_pictures(tmp_path / "data")
+    stand_in = box_train.BoxTraining._train
+
+    def interrupted(self):
+        output = self._output(self.state["trainer"])
+        output.mkdir(parents=True)
+        for name in checkpoints:
+            (output / name).touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(box_train.BoxTraining, "_train", interrupted)
+    assert train(tmp_path, "--device", "cpu") == 130
+    assert f"interrupted; run the same command to {words}\n" in capsys.readouterr().out
+    monkeypatch.setattr(box_train.BoxTraining, "_train", stand_in)
+    assert train(tmp_path, "--device", "cpu") == 0
+    assert ("--c" in dict(fake.done)["train"]) == bool(checkpoints)

@@ -7,6 +7,7 @@ import warnings
 import pytest
 
 from nnsam.cli import main as cli
+from nnsam.cli.parser import CommandParser, HelpFormatter
 from nnsam.errors import InputError, NnsamWarning
 
 
@@ -131,6 +132,7 @@ PRINTING = """
 import sys, time, types
 from pathlib import Path
 from nnsam.cli import main as cli
+from nnsam.cli.parser import CommandParser, HelpFormatter
 
 class Command(types.ModuleType):
     __doc__ = "Example: nnsam doctor"
@@ -158,3 +160,101 @@ def test_work_goes_on_though_the_reader_of_its_output_has_gone(tmp_path, code):
     process.stderr.close()
     assert process.wait(timeout=60) == code
     assert len(list(tmp_path.iterdir())) == 8
+
+
+def usage_error(capsys, *words):
+    """What is printed on wrong usage."""
+    with pytest.raises(SystemExit) as ending:
+        cli.main(list(words))
+    assert ending.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    return printed.err
+
+
+@pytest.mark.parametrize(
+    ("words", "usage", "suggestion"),
+    [
+        ("segmnt MODEL", "usage: nnsam [", "did you mean segment?"),
+        ("convert npz-to-nnnet x -o y", "usage: nnsam convert [", "did you mean npz-to-nnunet?"),
+        ("bench gpu", "usage: nnsam bench [", "found 'gpu'; expected box, cpu, train"),
+        ("bench box --grabcutt", "usage: nnsam bench box [", "argument --grabcutt; did you mean --grabcut?"),
+        ("predict bundle -i a --outptu b", "usage: nnsam predict [", "argument --outptu; did you mean --output?"),
+        ("predict bundle -i a -o b --outptu=c", "usage: nnsam predict [", "--outptu=c; did you mean --output?"),
+        ("predict bundle -i a -o b --precision F32", "usage: nnsam predict [", "did you mean f32?"),
+        ("fewshot run EXP --methds unet", "usage: nnsam fewshot run [", "did you mean --methods"),
+        ("doctor more", "usage: nnsam doctor [", "unrecognized argument more"),
+    ],
+)
+def test_wrong_usage_shows_the_usage_of_the_command_and_what_may_have_been_meant(capsys, words, usage, suggestion):
+    text = usage_error(capsys, *words.split())
+    assert text.startswith(usage)
+    assert suggestion in " ".join(text.split())
+
+
+def test_what_resembles_nothing_gets_no_suggestion(capsys):
+    assert "did you mean" not in usage_error(capsys, "doctor", "--qqq")
+
+
+@pytest.mark.parametrize("words", ["", "bench", "convert", "fewshot", "weights"])
+def test_a_command_that_is_typed_bare_prints_its_help(capsys, words):
+    printed = usage_error(capsys, *words.split())
+    with pytest.raises(SystemExit):
+        cli.main([*words.split(), "--help"])
+    assert printed == capsys.readouterr().out
+    assert "error" not in printed.splitlines()[-1]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+@pytest.mark.parametrize("words", [*([name] for name in cli.COMMANDS), ["convert", "mmwhs"], ["fewshot", "prepare"]])
+def test_help_wraps_at_the_width_of_the_terminal_but_for_commands(monkeypatch, capsys, words, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        cli.main([*words, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    lines = [line for line in lines if not line.lstrip().startswith(("nnsam", "nnUNet", "Example: nnsam"))]
+    # A word is not broken, nor an option with its choices.
+    lines = [line for line in lines if len(line.split()) > 1 and "{" not in line]
+    assert [line for line in lines if len(line) > min(columns, 120)] == []
+
+
+def test_paragraphs_are_joined_and_tables_keep_their_rows():
+    paragraph, table = "One paragraph\nof two lines.", "a    first row of a table\n     that goes on\nbb   second"
+    shown = HelpFormatter("nnsam")._fill_text(f"{paragraph}\n\n{table}\n\nExample:\n  nnsam x y z a b c d\n", 18, "")
+    assert shown.splitlines() == [
+        *("One paragraph of", "two lines.", ""),
+        *("a    first row of", "     a table that", "     goes on", "bb   second", ""),
+        *("Example:", "  nnsam x y z a b c d"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "convert images photos masks -o /Dataset100_Lesions",
+        "convert npz-to-nnunet data --output=/Dataset100_Lesions",
+        "convert mmwhs data -o /Dataset301_HeartCT",
+        "plan-box -d /Dataset201_Boxes",
+        "box-train /Dataset201_Boxes -o bundle",
+        "fewshot prepare -d /Dataset101_Hearts -o study --sizes 4",
+        "warm-start /Dataset001_Heart/nnUNetTrainer__nnUNetPlans__2d/fold_0/checkpoint_final.pth -o start.pth",
+        "export /Dataset001_Heart/nnUNetTrainer__nnUNetPlans__2d -o bundle",
+    ],
+)
+def test_an_unset_variable_of_nnunet_is_noticed_before_anything_is_written(monkeypatch, tmp_path, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.delenv(name, raising=False)
+    assert cli.main(words.split()) == 1
+    error = capsys.readouterr().err
+    assert "as if a variable before it were not set" in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_below_zero_are_values_and_not_options():
+    parser = CommandParser()
+    parser.add_argument("--box")
+    parser.add_argument("-o")
+    for text in ("-5,1,8,9", "-5", "-0.5,-2,1e3,4", "-.5,1,2,3"):
+        assert parser.parse_args(["--box", text, "-o", "out"]).box == text

@@ -97,7 +97,7 @@ def test_damaged_and_unsuitable_bundles_are_one_sentence(segment, tmp_path, caps
     bundles.write_automatic(tmp_path / "automatic")
     bundles.write_box(tmp_path / "damaged", channels=3)
     path = tmp_path / "damaged" / "unet_fold0.bin"
-    path.write_bytes(path.read_bytes()[:-4])
+    path.write_bytes(path.read_bytes()[:-4] + b"edit")
     for name, message in (("automatic", "use it with `nnsam predict`"), ("damaged", "is damaged or was edited")):
         assert segment(folder=tmp_path / name) == 1
         error = capsys.readouterr().err

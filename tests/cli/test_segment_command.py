@@ -594,6 +594,19 @@ def test_json_to_a_device_leaves_the_device(predictor, tmp_path):
     assert Path("/dev/null").is_char_device()
 
 
+def test_a_misspelled_name_in_the_boxes_stops_a_folder_before_anything_is_written(predictor, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for name in ("lesion_1.png", "lesion_2.png"):
+        Image.fromarray(GREY).save(tmp_path / "in" / name)
+    names = {"lesion_1.png": [[2, 1, 5, 2]], "lesoin_2.png": [[2, 1, 5, 2]]}
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps(names))
+    assert segment("-i", tmp_path / "in", "--boxes", boxes, "-o", tmp_path / "out") == 1
+    assert "did you mean lesion_2.png?" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert segment("-i", tmp_path / "in" / "lesion_1.png", "--boxes", boxes, "-o", tmp_path / "o.png") == 0
+
+
 def test_masks_do_not_go_into_the_folder_of_the_images_and_reports_not_over_them(predictor, folder, tmp_path, capsys):
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     (tmp_path / "link").symlink_to(folder)

@@ -1,6 +1,8 @@
 import logging
+import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import openvino as ov
@@ -9,6 +11,7 @@ import torch
 from torch import nn
 
 from nnsam.errors import InputError, SetupError
+from nnsam.exporting import int8
 from nnsam.exporting.comparison import hard_masks
 from nnsam.exporting.conversion import to_openvino
 from nnsam.exporting.int8 import (
@@ -89,7 +92,7 @@ def test_a_network_becomes_int8(model, capfd):
     result = quantize(model, samples(4), samples(4, 1), max_drop=1, progress=told.append)
     assert capfd.readouterr() == ("", "")
     assert quantized(result.model) == 2  # the other three are sensitive
-    assert told[0] == "calibration on 4 inputs"
+    assert told[0].startswith("calibration on 4 inputs; about ")
     assert f"validation: agreement {result.agreement:.4f}" in told
     # The original is as it was, and the batch is free in both.
     np.testing.assert_array_equal(logits(model, samples(1)[0][0]), before)
@@ -140,6 +143,30 @@ def test_harmful_operations_are_taken_back(model):
     assert strict.agreement > free.agreement
 
 
+def test_the_time_of_the_search_is_told_before_it(model, monkeypatch):
+    said = []
+    quantize(model, samples(4), samples(4, 1), max_drop=1, progress=said.append)
+    assert re.fullmatch(
+        r"calibration on 4 inputs; about \d+ s, up to about \d+ s if the masks differ too much; --no-int8 .* out",
+        said[0],
+    )
+    compare = SimpleNamespace(seconds=2.0, compiling=5.0)
+    # 2 + 3 * 4 passes and three compilations; then 5 operations on 4 inputs, and 12 rounds, with a compilation each
+    assert len(operations_with_weights(model)) == 5
+    most = (14 * 2 + 3 * 5) + 5 * (4 * 2 + 5) + 12 * (4 * 2 + 5)
+    assert most == 264
+    assert int8._duration(compare, model, 2, 4).startswith("about 43 s, up to about 4 min ")
+
+
+def test_int8_can_be_left_out():
+    from nnsam.exporting.int8 import int8_is_wanted
+
+    patches = SimpleNamespace(from_images=True)
+    assert int8_is_wanted("auto", patches, True) == (True, "")
+    assert int8_is_wanted("auto", patches, True, False) == (False, "int8 was left out, as asked")
+    assert int8_is_wanted("f32", patches, True) == (False, "")
+
+
 def test_other_masks_may_be_compared(model):
     seen = []
 
@@ -178,7 +205,7 @@ def test_int8_needs_images(model):
 
 def test_without_nncf_the_user_is_told_what_to_install(model, monkeypatch):
     monkeypatch.setitem(sys.modules, "nncf", None)
-    with pytest.raises(SetupError, match=r"nnsam\[int8\]"):
+    with pytest.raises(SetupError, match=r"not installed; run.*: pip install "):
         quantize(model, samples(1), samples(1))
 
 

@@ -1,5 +1,7 @@
 """Tiny real bundles: random networks, described and written by :mod:`nnsam.exporting`, compared with nothing."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -9,7 +11,7 @@ from helpers.plans import PLAIN, architecture, dataset_json, make_plans
 from nnsam.exporting.conversion import save, to_openvino
 from nnsam.exporting.manifest import complete, describe_network
 from nnsam.exporting.network_files import NetworkWriter
-from nnsam.inference.bundle import Bundle, write_manifest
+from nnsam.inference.bundle import MANIFEST, Bundle, manifest_digest, write_manifest
 from nnsam.networks import BoxUNet, FusedUNet, SAMBranch
 from nnsam.networks.fused_unet import build_unet
 from nnsam.networks.legacy import LegacyInput
@@ -183,3 +185,12 @@ def _write(folder, model, networks, fused, int8, auto, sections):
     write_manifest(folder, manifest)
     Bundle.open(folder)
     return networks
+
+
+def edit_manifest(folder: Path, change: Callable[[dict], object]) -> None:
+    """Changes what a bundle says and makes its digest fit again, as whoever writes a bundle by hand can."""
+    path = folder / MANIFEST
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    manifest["digest"] = manifest_digest(manifest)
+    path.write_text(json.dumps(manifest))

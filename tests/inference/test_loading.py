@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from helpers.fakes import write_model
 from helpers.model_folders import write_model_folder
 
 import nnsam
-from nnsam.errors import InputError
+from nnsam.errors import InputError, NnsamWarning
 from nnsam.inference import BoxPredictor, OpenVINOBackend, Predictor, TorchBackend
 from nnsam.nnunet.description import describe
 from nnsam.nnunet.model_folder import load_trained_model
@@ -128,3 +129,28 @@ def _path():
     import os
 
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+@pytest.mark.parametrize("write", [bundles.write_automatic, bundles.write_box])
+def test_random_weights_of_a_bundle_are_told_unless_they_are_meant(tmp_path, write):
+    def load(name, kind, trainer):
+        write(
+            tmp_path / name, sections={"model": {"sam_weights": {"kind": kind, "sha256": "0" * 64}, "trainer": trainer}}
+        )
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", NnsamWarning)
+            nnsam.load(tmp_path / name)
+        return [str(warning.message) for warning in told if warning.category is NnsamWarning]
+
+    folder = tmp_path / "random"
+    assert load("random", "random", "nnSAMTrainer") == [
+        f"the SAM branch of the model in {folder} has RANDOM weights, not SAM's"
+    ]
+    assert load("official", "official", "nnSAMTrainer") == []
+    assert load("control", "random", "nnSAMRandomEncoderTrainer_5epochs") == []
+
+
+@pytest.mark.parametrize("name", ["automatic_bundle", "box_bundle"])
+def test_models_without_sam_have_nothing_to_tell(folder, name, recwarn):
+    nnsam.load(folder / name)
+    assert [warning for warning in recwarn if warning.category is NnsamWarning] == []

@@ -178,10 +178,48 @@ def test_spacing_that_does_not_fit_is_named(folders):
         evaluate(*folders, spacing=(1, 1, 1))
     save(folders[0], "b", box(4, 4), (1.0, 1.0))
     save(folders[1], "b", box(4, 4), (1.0, 1.0))
-    with pytest.raises(InputError, match="in mm and in pixels"):
+    with pytest.raises(InputError, match="in mm in b and in pixels in a"):
         evaluate(*folders)
-    with pytest.raises(InputError, match="holds its own spacing"):
+    assert evaluate(*folders, spacing=(1, 1)).unit == "mm"
+    for folder in folders:
+        (folder / "a.png").unlink()
+    with pytest.raises(InputError, match="holds its own spacing, as do all references; leave out --spacing"):
         evaluate(*folders, spacing=(1, 1))
+
+
+def write_npz(folders, case, shape, spacing=None):
+    """A square or cube, shifted by a pixel to the right in the prediction."""
+    for folder, key, start in zip(folders, ("segs", "gts"), (4, 3), strict=True):
+        labels = np.zeros(shape, np.uint8)
+        labels[..., 3:6, start : start + 3] = 1
+        np.savez(folder / f"{case}.npz", **{key: labels}, **({} if spacing is None else {"spacing": spacing}))
+
+
+def test_pictures_and_volumes_in_npz_are_scored_as_each_other_says(folders):
+    write_npz(folders, "picture", (12, 14))
+    write_npz(folders, "volume", (5, 12, 14), (0.5, 0.5, 2.0))
+    with pytest.raises(InputError, match=r"mm in volume and in pixels in picture; give .* --spacing, or score"):
+        evaluate(*folders)
+    mixed = scores(evaluate(*folders, spacing=(0.25, 0.25)))
+    alone = {}
+    for case, spacing in (("picture", (0.25, 0.25)), ("volume", None)):
+        files = [folder / f"{case}.npz" for folder in folders]
+        alone |= scores(evaluate(*files, spacing=spacing))
+    assert mixed == alone
+    write_npz(folders, "volume", (5, 12, 14))
+    for spacing, words in (
+        (None, "volume.npz is a volume without spacing; give --spacing z,y,x"),
+        (
+            (1, 1),
+            "volume.npz has 3 dimensions, but --spacing holds 2 values; score pictures and .* of their own",
+        ),
+        (
+            (1, 1, 1),
+            "picture.npz has 2 dimensions, but --spacing holds 3 values; score pictures and .* of their own",
+        ),
+    ):
+        with pytest.raises(InputError, match=words):
+            evaluate(*folders, spacing=spacing)
 
 
 def test_stacks_need_a_spacing(folders):

@@ -218,3 +218,17 @@ def test_the_images_own_boxes(tmp_path):
     empty = make_image("a.npz", np.zeros((6, 8), np.uint8), 2, boxes=np.zeros((0, 4)))
     with pytest.raises(InputError, match="key boxes: found no box"):
         source(file, empty)
+
+
+def test_names_that_no_image_has_are_an_error(write, tmp_path):
+    inputs = [picture_file(tmp_path, name) for name in ("lesion_1.png", "lesion_2.png")]
+    boxes = [[0, 1, 7, 5]]
+    for name in ("lesion_1.png", "lesion_1"):
+        assert open_box_source(path=write({name: boxes}), inputs=inputs)(inputs[0], PICTURE).labels == (1,)
+    assert open_box_source(path=write({"boxes": boxes}), inputs=inputs)(inputs[0], PICTURE).labels == (1,)
+    misspelled = write({"lesion_1.png": boxes, "lesoin_2.png": boxes})
+    with pytest.raises(InputError, match=r"lesoin_2.png, which is not among the images; did you mean lesion_2.png"):
+        open_box_source(path=misspelled, inputs=inputs)
+    with pytest.raises(InputError, match=r"x, y, which are not among the images; correct or remove the name"):
+        open_box_source(path=write({"x": boxes, "y": boxes}, "others.json"), inputs=inputs)
+    assert open_box_source(path=misspelled)(inputs[0], PICTURE).labels == (1,)  # of one image of several

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -6,9 +7,21 @@ import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nnsam.errors import InputError
-from nnsam.support.files import atomic_file, atomic_folder, read_json, replaced_folder, sha256_of_file, write_json
+from nnsam.support.files import (
+    JSON_BYTES,
+    atomic_file,
+    atomic_folder,
+    load_json,
+    parse_json,
+    read_json,
+    replaced_folder,
+    sha256_of_file,
+    write_json,
+)
 
 
 def test_folder_appears_only_when_the_block_has_ended(tmp_path):
@@ -211,3 +224,52 @@ def test_standard_output_by_its_name_is_written_to(tmp_path, target):
     found = (tmp_path / "out").read_text() if target == "file" else run.stdout.decode()
     assert found == "before\n[\n 1\n]\n"
     assert os.readlink("/dev/stdout") == link
+
+
+HOSTILE = {
+    "deep lists": "[" * 100_000,
+    "deep objects": '{"a":' * 5000 + "1" + "}" * 5000,
+    "101 levels": "[" * 101 + "]" * 101,
+    "a huge number": '{"a": ' + "9" * 100_000 + "}",
+    "a large number": "[" + "9" * 41 + "]",
+    "other text": b"\xff\xfe\x00" * 5000,
+    "no JSON": "x" * 1_000_000,
+    "an open text": '"' + "x" * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_json_is_told_in_a_short_sentence(tmp_path, content):
+    path = tmp_path / "a.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=r"a\.json cannot be read as JSON \(.+\); write it again") as raised:
+        read_json(path, "write it again")
+    assert len(str(raised.value)) < 600
+    with pytest.raises(ValueError):  # noqa: PT011 - whatever json says
+        load_json(path)
+
+
+def test_long_json_is_not_read(tmp_path):
+    with (tmp_path / "a.json").open("wb") as file:
+        file.truncate(JSON_BYTES + 1)
+    with pytest.raises(InputError, match="longer than 64 MiB"):
+        read_json(tmp_path / "a.json", "write it again")
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(10**38), 10**38) | st.floats(allow_nan=False) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=300,
+    )
+)
+def test_what_json_holds_is_parsed_as_json_parses_it(content):
+    text = json.dumps(content)
+    assert parse_json(text) == parse_json(text.encode()) == json.loads(text)
+
+
+def test_brackets_in_texts_are_no_levels():
+    content = {'"[[[\\' * 200: ["[{" * 500, {"\\": "}" * 300}]}
+    assert parse_json(json.dumps(content)) == content
+    deepest = "[" * 100 + "]" * 100
+    assert parse_json(deepest) == json.loads(deepest)

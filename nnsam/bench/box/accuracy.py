@@ -16,6 +16,7 @@ from nnsam.inference.box.prediction import OVERLAPS
 from nnsam.io.image import to_eight_bit, to_rgb
 from nnsam.metrics import dice
 from nnsam.metrics.surface import surface_dice
+from nnsam.support.installation import how_to_install
 
 # One object by one method: set, case, object, method, unit, large, seconds, passes, DSC, NSD.
 Row = dict[str, Any]
@@ -359,7 +360,7 @@ def import_opencv() -> Any:
     try:
         import cv2
     except ImportError as error:
-        raise SetupError('GrabCut needs OpenCV; install it with: pip install "nnsam[bench]"') from error
+        raise SetupError(f"GrabCut needs OpenCV; {how_to_install('bench')}") from error
     return cv2
 
 

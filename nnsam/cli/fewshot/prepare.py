@@ -24,6 +24,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from nnsam.cli.common import add_voxel_limit
+
 if TYPE_CHECKING:
     from nnsam.fewshot.study.prepare import PreparedStudy
 
@@ -66,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plan", action="store_true", help="plan and preprocess all subsets now")
     parser.add_argument("--np", type=int, default=1, metavar="N", help="processes for --plan (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_voxel_limit(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this sub-command's options."""
-    from nnsam.fewshot.runs.options import DEFAULT_EPOCHS, DEFAULT_ITERATIONS, DEVICES
+    from nnsam.fewshot.runs.options import DEFAULT_EPOCHS, DEFAULT_ITERATIONS
+    from nnsam.support.device import DEVICES
 
     parser.add_argument("experiment", metavar="EXP", help="the study's folder")
     parser.add_argument("--methods", nargs="+", required=True, metavar="NAME", help="see above")
@@ -40,7 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--iterations", type=int, default=DEFAULT_ITERATIONS, metavar="I", help="per epoch (%(default)s)"
     )
-    parser.add_argument("--device", choices=DEVICES, default="cuda", help="(%(default)s, as nnU-Net's)")
+    parser.add_argument(
+        "--device",
+        choices=DEVICES,
+        default="auto",
+        help="where to train; auto is cuda or cpu, with --executor ray or slurm cuda (default: %(default)s)",
+    )
     parser.add_argument(
         "--tta", action="store_true", help="predict with mirroring: nnU-Net's default, four times as slow in 2D"
     )
@@ -69,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"found --jobs {args.jobs}; expected at least 1")
     options = StudyRunOptions(
         budget=Budget(args.epochs, args.iterations),
-        device=args.device,
+        device=_device(args),
         tta=args.tta,
         score_validation=args.score_validation,
         nnunet_validation=args.nnunet_validation,
@@ -90,6 +96,14 @@ def run(args: argparse.Namespace) -> int:
             screen.interrupted = True
             raise
     return screen.exit_code
+
+
+def _device(args: argparse.Namespace) -> str:
+    from nnsam.support.device import training_device
+
+    if args.executor == "local":
+        return training_device(args.device)
+    return "cuda" if args.device == "auto" else str(args.device)  # on other machines than this one
 
 
 def _executor(args: argparse.Namespace) -> "Executor":

@@ -1,6 +1,5 @@
 """All scores of a study in arrays, checked: what the report's tables and figures are made of."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from nnsam.errors import InputError
 from nnsam.fewshot.runs.scoring import METRICS, check_results
 from nnsam.fewshot.runs.state import DONE, FILE, REMOVE, RunState, find_runs
 from nnsam.fewshot.study.protocol import Protocol
+from nnsam.support.files import load_json
+from nnsam.support.text import clipped
 
 # Shares, from 0 to 1 in the file; the others are distances.
 SHARES = ("dice", "nsd")
@@ -63,7 +64,7 @@ def read_run_scores(path: Path, profile: str, cases: Sequence[str], structures: 
         InputError: no such file, a damaged one, other cases or structures, or values that no score has.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
         rules = Rules(str(content["profile"]), str(content["unit"]), str(content["policy"]), _tolerance(content))
         values, empty = _read_cases(path, content["cases"], cases, structures)
     except FileNotFoundError:
@@ -71,7 +72,7 @@ def read_run_scores(path: Path, profile: str, cases: Sequence[str], structures: 
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} is damaged ({error!r}); restore it, or {REMOVE}") from None
+        raise InputError(f"{path} is damaged ({clipped(repr(error))}); restore it, or {REMOVE}") from None
     if rules.profile != profile:
         raise InputError(f"{path} holds scores of the profile {rules.profile}; expected {profile}")
     _check_values(path, values, empty, cases, profile)

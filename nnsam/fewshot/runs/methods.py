@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from nnsam.errors import InputError, SetupError
 from nnsam.fewshot.runs.options import Budget
 from nnsam.nnunet.trainer_names import TRAINERS, parse_options
+from nnsam.support.installation import how_to_install
 
 STOCK = "nnUNetTrainer"
 
@@ -137,7 +138,7 @@ def recorded_budget(method: Method, budget: Budget) -> dict[str, int | None]:
 def check_available(method: Method) -> None:
     """Raises SetupError where a method's library is not installed."""
     if method.needs_monai and find_spec("monai") is None:
-        raise SetupError(f'the method {method.name} needs MONAI; install it with: pip install "nnsam[fewshot]"')
+        raise SetupError(f"the method {method.name} needs MONAI; {how_to_install('fewshot')}")
 
 
 def _nnunet_finds(name: str) -> bool:

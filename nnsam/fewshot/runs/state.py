@@ -9,7 +9,8 @@ from typing import Any
 
 from nnsam.errors import InputError
 from nnsam.fewshot.study.protocol import Protocol, subset_name
-from nnsam.support.files import write_json
+from nnsam.support.files import load_json, write_json
+from nnsam.support.text import clipped
 
 RUNS = "runs"
 
@@ -127,12 +128,12 @@ class RunState:
         """
         path = key.folder(experiment) / FILE
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = load_json(path)
             version, digest = content.pop("format_version"), content.pop("digest")
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path} is damaged ({error!r}); restore it, or {REMOVE}") from None
+            raise InputError(f"{path} is damaged ({clipped(repr(error))}); restore it, or {REMOVE}") from None
         if version > FORMAT_VERSION:
             raise InputError(f"{path} has format {version}, and this nnsam reads up to {FORMAT_VERSION}; update nnsam")
         try:

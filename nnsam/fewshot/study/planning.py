@@ -28,8 +28,9 @@ from nnsam.fewshot.study import layout
 from nnsam.fewshot.study.cases import read_cases, write_raw_dataset
 from nnsam.fewshot.study.protocol import Protocol
 from nnsam.nnunet.commands import run_nnunet
-from nnsam.support.files import read_json, sha256_of_file, write_json
+from nnsam.support.files import load_json, read_json, sha256_of_file, write_json
 from nnsam.support.machine import package_version
+from nnsam.support.text import clipped, shown
 
 FILE = "planning.json"
 FORMAT_VERSION = 1
@@ -56,7 +57,8 @@ class PlanOptions:
         axes = CONFIGURATIONS.get(self.configuration)
         if axes is None:
             raise InputError(
-                f"the configuration {self.configuration!r} is not supported; expected {' or '.join(CONFIGURATIONS)}"
+                f"the configuration {shown(self.configuration)} is not supported; expected "
+                f"{' or '.join(CONFIGURATIONS)}"
             )
         if self.patch_size is not None and (len(self.patch_size) != axes or min(self.patch_size) < 8):
             raise InputError(
@@ -87,7 +89,7 @@ class PlanOptions:
         """
         path = Path(folder) / FILE
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = load_json(path)
             if content["format_version"] > FORMAT_VERSION:
                 raise InputError(f"{path} was written by a newer nnsam; update nnsam")
             patch = content["patch_size"]
@@ -101,7 +103,9 @@ class PlanOptions:
         except (OSError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{path} cannot be read ({error!r}); run `nnsam fewshot prepare` again") from None
+            raise InputError(
+                f"{path} cannot be read ({clipped(repr(error))}); run `nnsam fewshot prepare` again"
+            ) from None
         if not fits:
             raise InputError(f"{path} was edited or is another study's; restore it, or prepare a new study")
         return options
@@ -111,7 +115,7 @@ def check_planner(name: str) -> None:
     """Raises InputError if nnU-Net has no planner of that name, without importing it (PyTorch takes seconds)."""
     known = _planners()
     if name not in known:
-        raise InputError(f"nnU-Net has no planner {name!r}; it has {', '.join(sorted(known))}")
+        raise InputError(f"nnU-Net has no planner {shown(name)}; it has {', '.join(sorted(known))}")
 
 
 @cache
@@ -326,7 +330,7 @@ def _write_marker(
 def _check_planned(folder: Path, protocol: Protocol, options: PlanOptions) -> tuple[str, ...]:
     """Returns the commands that made a folder, if it is the one that `plan_subset` made for this study."""
     try:
-        content = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        content = load_json(folder / MARKER)
         wanted = json.loads(json.dumps(asdict(options)))  # tuples become lists
         is_ours = content["protocol"] == protocol.digest and content["options"] == wanted
         changed = [name for name, digest in content["files"].items() if _sha256(folder / name) != digest]

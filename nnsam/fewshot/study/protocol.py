@@ -13,7 +13,8 @@ from typing import Any
 
 from nnsam.errors import InputError
 from nnsam.fewshot.study.splits import Split
-from nnsam.support.files import write_json
+from nnsam.support.files import load_json, write_json
+from nnsam.support.text import clipped, shown
 
 FILE = "protocol.json"
 FORMAT_VERSION = 1
@@ -59,7 +60,7 @@ class Protocol:
 
     def __post_init__(self) -> None:
         if self.planning not in PLANNING:
-            raise InputError(f"the planning {self.planning!r} is unknown; expected {' or '.join(PLANNING)}")
+            raise InputError(f"the planning {shown(self.planning)} is unknown; expected {' or '.join(PLANNING)}")
         pool = tuple(sorted({case for subset in self.subsets.values() for case in subset}))
         lists = {"training": pool, "validation": self.validation, "test": self.test}
         seen: dict[str, str] = {}
@@ -99,12 +100,14 @@ class Protocol:
         """
         path = Path(folder) / FILE
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = load_json(path)
             version = content["format_version"]
         except FileNotFoundError:
             raise InputError(f"{folder} holds no {FILE}; make a study with `nnsam fewshot prepare` first") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path} cannot be read ({error!r}); run `nnsam fewshot prepare` again") from None
+            raise InputError(
+                f"{path} cannot be read ({clipped(repr(error))}); run `nnsam fewshot prepare` again"
+            ) from None
         if version > FORMAT_VERSION:
             raise InputError(f"{path} has format {version}, and this nnsam reads up to {FORMAT_VERSION}; update nnsam")
         try:

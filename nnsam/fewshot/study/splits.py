@@ -3,7 +3,6 @@
 A case is what the network is trained on, a slice for the paper's data; a patient has one or several cases.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ import numpy as np
 
 from nnsam.errors import InputError
 from nnsam.nnunet.raw_dataset import Source
+from nnsam.support.files import load_json
+from nnsam.support.text import clipped, shown
 
 RULES = ("patient", "slice", "given")
 
@@ -69,7 +70,7 @@ def draw_split(patients: Mapping[str, str], rule: str, validation: int, test: in
         InputError: unknown rule, or too few cases or patients.
     """
     if rule not in ("patient", "slice"):
-        raise InputError(f"the split rule {rule!r} is unknown; expected {', '.join(RULES)}")
+        raise InputError(f"the split rule {shown(rule)} is unknown; expected {', '.join(RULES)}")
     if validation < 0 or test < 1:
         raise InputError(f"found {validation} validation and {test} test cases; expected at least 0 and 1")
     if validation + test >= len(patients):
@@ -210,10 +211,10 @@ def _given(source: Source, patients: Mapping[str, str], validation: int | None, 
 
 def _read_fold(path: Path, training: Iterable[str]) -> dict[str, list[str]]:
     try:
-        fold = json.loads(path.read_text(encoding="utf-8"))[0]
+        fold = load_json(path)[0]
         lists = {name: [str(case) for case in fold[name]] for name in ("train", "val")}
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise InputError(f"{path} cannot be read ({error!r}); expected nnU-Net's list of folds") from error
+        raise InputError(f"{path} cannot be read ({clipped(repr(error))}); expected nnU-Net's list of folds") from error
     for name, cases in lists.items():
         if not cases:
             raise InputError(f"fold 0 of {path} has no {name} cases; expected at least 1")

@@ -258,13 +258,15 @@ def _curved(image: NDArray, shape: tuple[int, ...], axis: int, order: int, order
 
     source = np.moveaxis(image, axis, 0).astype(np.float64)
     plane = [size for other, size in enumerate(shape) if other != axis]
-    slices = np.stack([zoomed(part, plane, order) for part in source])
-    if len(source) != shape[axis]:
-        position = len(source) / shape[axis] * (np.arange(shape[axis]) + 0.5) - 0.5
-        rows, columns = np.arange(plane[0], dtype=float), np.arange(plane[1], dtype=float)
-        grid = np.array(np.meshgrid(position, rows, columns, indexing="ij"))
+    # The axes keep their order: SciPy filters and sums axis after axis, and another order rounds differently.
+    slices = np.stack([zoomed(part, plane, order) for part in source], axis)
+    count, size = slices.shape[axis], shape[axis]
+    if count != size:
+        positions = [np.arange(length, dtype=float) for length in shape]
+        positions[axis] = count / size * (positions[axis] + 0.5) - 0.5
+        grid = np.array(np.meshgrid(*positions, indexing="ij"))
         slices = map_coordinates(slices, grid, order=order_z, mode="nearest")
-    return np.moveaxis(slices, 0, axis).astype(image.dtype)
+    return slices.astype(image.dtype)
 
 
 def _linear_slices(image: NDArray, shape: tuple[int, ...], axis: int) -> NDArray[np.float32]:

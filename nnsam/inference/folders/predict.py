@@ -1,6 +1,5 @@
 """Predicts a folder of cases: reading, inference and writing overlap, and an interrupted run can be continued."""
 
-import json
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ from nnsam.inference.folders.pipeline import RunCancelled, run_jobs
 from nnsam.inference.folders.record import RECORD, RunRecord, describe_inputs, describe_outputs, has_record
 from nnsam.io.formats import beside
 from nnsam.io.writing import write_class_probabilities
-from nnsam.support.files import write_json
+from nnsam.support.files import load_json, write_json
 from nnsam.support.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -329,7 +328,7 @@ class FolderRun:
         """Names and values of the classes, for `nnsam evaluate` and nnU-Net's tools."""
         path, content = self._folder / DATASET_JSON, manifest["dataset_json"]
         try:
-            existing = json.loads(path.read_text(encoding="utf-8")) if path.exists() else content
+            existing = load_json(path) if path.exists() else content
         except (OSError, ValueError):
             existing = None
         if existing != content and not has_record(self._folder):

@@ -6,7 +6,6 @@ files are complete: whatever stops the run, a case that is not in it is predicte
 the run is going to write, so that those of a killed run are known as its own.
 """
 
-import json
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any
 from nnsam import __version__
 from nnsam.errors import InputError
 from nnsam.io.formats import data_files
-from nnsam.support.files import sha256_of_file, write_json
+from nnsam.support.files import load_json, sha256_of_file, write_json
+from nnsam.support.text import shown
 
 RECORD = "nnsam_predict.json"
 _FORMAT = "nnsam-predict-run"
@@ -92,7 +92,7 @@ class RunRecord:
             return
         there, now = ({**_EARLIER, **values} for values in (content["settings"], self.settings))
         differing = [
-            f"{name} {there.get(name)!r} there and {now.get(name)!r} now"
+            f"{name} {shown(there.get(name))} there and {shown(now.get(name))} now"
             for name in sorted({*there, *now})
             if there.get(name) != now.get(name)
         ]
@@ -183,7 +183,7 @@ def has_record(folder: Path) -> bool:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = load_json(path)
     except (OSError, ValueError):
         return None
     parts = {"bundle": str, "settings": dict, "cases": dict}

@@ -229,7 +229,7 @@ def load_predictor(
         folder: of nnU-Net, or written by `nnsam export`.
         folds: default: of a model folder see `BoxPredictor.from_folder`; of a bundle all.
         checkpoint: file in the folds, by default checkpoint_final.pth; bundles have none.
-        device: "cpu" (default) or "cuda"; bundles run on the CPU.
+        device: of a model folder, by default "auto", see `nnsam.support.device.choose_device`; bundles run on the CPU.
         precision: by default "f32" for a model folder, which also takes "bf16" and "auto"; "auto" for a bundle, which
             also takes "f32", "bf16" and "int8". "float32" and "bfloat16" mean the same as the short names.
         batch_size: patches per call of the network.
@@ -245,7 +245,7 @@ def load_predictor(
     default = "auto" if is_bundle(folder) else "f32"
     predictor = load(
         folder,
-        device or "cpu",
+        device or "auto",
         precision or default,
         threads,
         folds=folds,

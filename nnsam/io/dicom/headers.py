@@ -3,14 +3,18 @@
 Sections are those of DICOM's standard, PS3.3: https://dicom.nema.org/medical/dicom/current/output/html/part03.html
 """
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 from nnsam.errors import InputError, SetupError
-from nnsam.io.image import decoding
+from nnsam.io.dicom.lengths import check_announced, check_deflated
+from nnsam.io.image import LARGEST, SMALLEST, decoding
+from nnsam.support.installation import how_to_install
+from nnsam.support.text import shown
 
 # Objects that are no images, though some have pixels.
 _NO_IMAGES = (
@@ -122,7 +126,7 @@ def import_pydicom() -> Any:
     try:
         import pydicom
     except ModuleNotFoundError as error:
-        raise SetupError("DICOM files need the package pydicom; run: pip install 'nnsam[dicom]'") from error
+        raise SetupError(f"DICOM files need the package pydicom; {how_to_install('dicom')}") from error
     return pydicom
 
 
@@ -154,6 +158,7 @@ def read_data_set(path: Path, *, pixels: bool, tags: Iterable[str] | None = None
     pydicom = import_pydicom()
     sentence = "{path} is damaged, cut off or no DICOM file ({reason}); copy or export it again."
     with decoding(path, sentence):
+        check_deflated(path)
         names = None if tags is None else list(dict.fromkeys(tags))
         force = looks_like_dicom(path)
         data = pydicom.dcmread(path, force=force, stop_before_pixels=not pixels, specific_tags=names)
@@ -170,7 +175,8 @@ def read_header(path: Path) -> Header | None:
     """Reads the header of a file; None for DICOM objects that are no images, such as structure sets and reports.
 
     Raises:
-        InputError: unreadable, or an image without the tags that every image has.
+        InputError: unreadable, an image without the tags that every image has, one that announces more pixels than its
+            file can hold or than are allowed, or with numbers for its place that are none.
         SetupError: pydicom is not installed.
     """
     data = read_data_set(path, pixels=False, tags=_TAGS)
@@ -183,6 +189,7 @@ def read_header(path: Path) -> Header | None:
             if kind:
                 return None
             raise InputError(f"{path} is damaged or no DICOM image: it states neither what it is nor rows and columns.")
+        check_announced(path, data)
         return Header(
             path=path,
             instance=_text(data, "SOPInstanceUID"),
@@ -233,7 +240,7 @@ def _frames(path: Path, data: Any) -> Iterator[Frame]:
         if count > 1 and place is None:
             # One position for all frames places none of them, but doses say how far the others are off (C.8.8.3.2).
             position = _shifted(position, orientation, offsets, index, count)
-        spacing, notices = flat if measures is None else (_pair(measures.get("PixelSpacing")), ())
+        spacing, notices = flat if measures is None else (_pair(measures, "PixelSpacing"), ())
         yield Frame(
             number=index + 1,
             position=position,
@@ -268,8 +275,8 @@ def _vector(data: Any, name: str, length: int) -> Vector | None:
     if value is None or value == "" or len(value) == 0:
         return None
     numbers = tuple(float(number) for number in value)
-    if len(numbers) != length:
-        raise InputError(f"{name} has {len(numbers)} values, expected {length}")
+    if len(numbers) != length or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{name} is {shown(list(numbers))}; expected {length} finite numbers")
     return numbers
 
 
@@ -280,6 +287,8 @@ def _shifted(
         return None
     along = normal(orientation)
     shift = float(offsets[index]) - (0.0 if float(offsets[0]) == 0 else float(offsets[0]))
+    if not math.isfinite(shift):
+        raise ValueError("Grid Frame Offset Vector holds nan or infinity")
     return tuple(start + shift * step for start, step in zip(position, along, strict=True))
 
 
@@ -301,12 +310,17 @@ def _rounding(value: Any) -> float:
     return 0.5 * 10.0**-decimals
 
 
-def _pair(value: Any) -> tuple[float, float] | None:
-    """Row spacing and column spacing, so (y, x)."""
-    if value is None or value == "" or len(value) != 2:
+def _pair(data: Any, name: str) -> tuple[float, float] | None:
+    """Row spacing and column spacing, so (y, x); None where the tag is absent or empty."""
+    value = data.get(name)
+    if value is None or value == "":
         return None
-    y, x = float(value[0]), float(value[1])
-    return (y, x) if y > 0 and x > 0 else None
+    sizes = [float(size) for size in (value if isinstance(value, Sequence) else [value])]
+    if len(sizes) == 2 and all(SMALLEST <= size <= LARGEST for size in sizes):
+        return sizes[0], sizes[1]
+    if not sizes:
+        return None
+    raise ValueError(f"{name} is {shown(sizes)}; expected two numbers above 0")
 
 
 _Spacing = tuple[tuple[float, float] | None, tuple[str, ...]]
@@ -318,7 +332,7 @@ def _spacing(path: Path, data: Any) -> _Spacing:
     Pixel Spacing is the size in the patient, of radiographs after calibration (10.7); what is known of the detector
     only is larger than the object.
     """
-    pixel, imager = _pair(data.get("PixelSpacing")), _pair(data.get("ImagerPixelSpacing"))
+    pixel, imager = _pair(data, "PixelSpacing"), _pair(data, "ImagerPixelSpacing")
     regions = _ultrasound_spacing(path, data)
     if regions is not None and (pixel is None or regions[0] is not None):
         return regions
@@ -326,13 +340,13 @@ def _spacing(path: Path, data: Any) -> _Spacing:
         return pixel, ()
     if imager is not None:
         factor = float(data.get("EstimatedRadiographicMagnificationFactor") or 0)
-        if factor > 0:
+        if 0 < factor < math.inf:
             return (imager[0] / factor, imager[1] / factor), ()
         return imager, (
             f"{path} states the pixel size at the detector only ({imager[0]:g} x {imager[1]:g} mm); objects "
             "are smaller by the magnification, which no tag tells.",
         )
-    return _pair(data.get("NominalScannedPixelSpacing")), ()
+    return _pair(data, "NominalScannedPixelSpacing"), ()
 
 
 _CENTIMETRES = 3
@@ -352,12 +366,9 @@ def _ultrasound_spacing(path: Path, data: Any) -> _Spacing | None:
         ):
             continue
         units = {int(region.get(f"PhysicalUnits{axis}Direction") or 0) for axis in "XY"}
-        deltas = _pair([abs(float(region.get(f"PhysicalDelta{axis}") or 0)) for axis in "YX"])
-        found.add(
-            (round(10 * deltas[0], 9), round(10 * deltas[1], 9))
-            if deltas is not None and units == {_CENTIMETRES}
-            else None
-        )
+        y, x = (round(10 * abs(float(region.get(f"PhysicalDelta{axis}") or 0)), 9) for axis in "YX")
+        is_known = 0 < y < math.inf and 0 < x < math.inf and units == {_CENTIMETRES}
+        found.add((y, x) if is_known else None)
     if not found:
         return None
     if len(found) > 1:

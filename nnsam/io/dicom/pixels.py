@@ -1,16 +1,20 @@
 """Pixel data of DICOM files: decoded, in their own colours, and in the unit that rescaling gives them."""
 
 import io
+import re
 import warnings
 from collections.abc import Sequence
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsam.errors import InputError, SetupError
+from nnsam.errors import SetupError
 from nnsam.io.dicom.headers import frame_groups, frame_item
+from nnsam.support.installation import how_to_install
+from nnsam.support.text import shown
 
 _JPEG_BASELINE = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
 
@@ -35,21 +39,33 @@ def stored_frame(data: Any, number: int) -> NDArray:
     transfer = str(getattr(data, "file_meta", {}).get("TransferSyntaxUID", ""))
     if is_colour and transfer in _JPEG_BASELINE and int(data.get("BitsStored") or 8) == 8:
         return _jpeg_colours(data, number)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of header entries that contradict the stream, which is what is decoded
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")  # of header entries that contradict the stream, which is what is decoded
         try:
             pixels = pixel_array(data, index=number - 1)
         except RuntimeError as error:
             if "missing dependencies" not in str(error) and "plugins are missing" not in str(error):
                 raise
             raise SetupError(
-                f"its compression ({data.file_meta.TransferSyntaxUID.name}) needs a package that is missing; run: "
-                "pip install 'nnsam[dicom]'"
+                f"its compression ({data.file_meta.TransferSyntaxUID.name}) needs a package that is missing; "
+                f"{how_to_install('dicom')}"
             ) from error
+    _check_surplus(told, pixels.shape[1])
     if data.get("PhotometricInterpretation") == "PALETTE COLOR":
         colours = apply_color_lut(pixels, data)
         return colours if colours.dtype == np.uint8 else (colours >> 8).astype(np.uint8)
     return pixels
+
+
+# What pydicom tells of an RLE stream that holds more than rows x columns, which alone it gives.
+_SURPLUS = re.compile(r"decoded RLE segment .* (\d+) vs. (\d+) bytes")
+
+
+def _check_surplus(told: Sequence[Any], columns: int) -> None:
+    for one in told:
+        found = _SURPLUS.search(str(one.message))
+        if found is not None and int(found[1]) >= int(found[2]) + columns:
+            raise ValueError(f"it holds {found[1]} bytes per channel, rows and columns make {found[2]}")
 
 
 def _jpeg_colours(data: Any, number: int) -> NDArray[np.uint8]:
@@ -96,13 +112,21 @@ def rescaling(data: Any, number: int) -> tuple[Fraction, Fraction]:
     return _fraction(slope, 1), _fraction(intercept, 0)
 
 
+# Of what double precision holds.
+_MAX_EXPONENT = 308
+
+
 def _fraction(value: Any, default: int) -> Fraction:
     if value is None or value == "":
         return Fraction(default)
+    text = str(getattr(value, "original_string", value)).strip()
     try:
-        return Fraction(str(getattr(value, "original_string", value)).strip())
-    except ValueError:
-        raise InputError(f"a rescale slope or intercept is {value!r}; expected a number") from None
+        number = Decimal(text)
+        if abs(number.adjusted()) <= _MAX_EXPONENT and len(text) <= _MAX_EXPONENT:  # an exact fraction fits the memory
+            return Fraction(number)
+    except (ArithmeticError, ValueError):
+        pass
+    raise ValueError(f"a rescale slope or intercept is {shown(text)}; expected a number")
 
 
 def type_for(headers: Sequence[tuple[Any, int]]) -> np.dtype:

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from nnsam.errors import InputError, SetupError
 from nnsam.io.dicom.headers import Header, read_data_set, read_header
+from nnsam.io.dicom.lengths import check_pixel_data
 from nnsam.io.dicom.pixels import rescaled, stored_frame, type_for
 from nnsam.io.dicom.stack import Stack, make_stack
 from nnsam.io.image import DicomSource, Image, Kind, decoding, make_image
+from nnsam.io.limits import check_voxels
 
 _DAMAGED = "{path} is damaged: its pixel data cannot be decoded ({reason}); copy or export it again."
 
@@ -44,6 +46,8 @@ def read_headers(source: Path, headers: Sequence[Header], kind: Kind, notices: S
     """
     with decoding(source):
         stack = make_stack(source, headers)
+    first = stack.slices[0].header
+    check_voxels(source, (len(stack.slices), *first.size, first.samples))
     pixels, inverted = _read_pixels(stack)
     told = [*notices, *stack.notices]
     if inverted:
@@ -84,6 +88,8 @@ def _read_pixels(stack: Stack) -> tuple[NDArray, Path | None]:
         path = one.header.path
         if path != open_path:
             open_path, whole = path, read_data_set(path, pixels=True)
+            with decoding(path, _DAMAGED):
+                check_pixel_data(whole)
         try:
             with decoding(path, _DAMAGED):
                 values, is_inverted = _values(whole, one.frame.number, dtype, has_place=stack.geometry is not None)

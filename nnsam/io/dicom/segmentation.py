@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 
 from nnsam.errors import InputError, SetupError
 from nnsam.io.dicom.headers import frame_groups, frame_item, import_pydicom, normal, read_data_set
+from nnsam.io.dicom.lengths import check_announced, check_pixel_data
 from nnsam.io.image import DicomSource, Geometry, Image, Segment, decoding, make_labels
+from nnsam.io.limits import check_voxels
+from nnsam.support.installation import how_to_install
 from nnsam.support.machine import package_version
 
 # Larger files leave out planes without any label.
@@ -45,7 +48,7 @@ def import_highdicom() -> Any:
     try:
         import highdicom
     except ModuleNotFoundError as error:
-        raise SetupError("DICOM SEG needs the package highdicom; run: pip install 'nnsam[dicom]'") from error
+        raise SetupError(f"DICOM SEG needs the package highdicom; {how_to_install('dicom')}") from error
     return highdicom
 
 
@@ -238,9 +241,11 @@ def read_segmentation(path: Path) -> Image:
         raise InputError(f"{path} is a fractional segmentation; expected a binary one, so threshold it first.")
     sentence = "{path} is a damaged or incomplete DICOM SEG ({reason}); export it again."
     with decoding(path, sentence):
+        check_announced(path, data)
         planes = _read_planes(path, data)
         labels = _labels_of_segments(data)
         order, notices = _order(path, planes, _stated_step(data), _source_images(data))
+        check_voxels(path, (max(order) + 1, int(data.Rows), int(data.Columns)))
         values = np.zeros((max(order) + 1, int(data.Rows), int(data.Columns)), _dtype(labels))
         _fill(path, values, planes, order, labels)
         geometry = _geometry(data, planes, order)
@@ -267,6 +272,8 @@ def _read_planes(path: Path, data: Any) -> list[_Plane]:
         orientation = tuple(round(float(value), 4) for value in plane.ImageOrientationPatient)
         orientations.add(orientation)
         position = tuple(float(value) for value in place.ImagePositionPatient)
+        if not np.isfinite([*position, *orientation]).all():
+            raise InputError(f"{path} places its planes at nan or infinity; export it again.")
         direction = np.array(normal(tuple(map(float, plane.ImageOrientationPatient))))
         planes.append(_Plane(float(np.array(position) @ direction), position, segment))
     if len(orientations) > 1 or len({one.position is None for one in planes}) > 1:
@@ -362,6 +369,7 @@ def _fill(
 def _frames(path: Path) -> NDArray:
     """(frames, H, W) as stored; in one go, since packed frames need not begin with a byte."""
     data = read_data_set(path, pixels=True)
+    check_pixel_data(data)
     pixels: NDArray = data.pixel_array
     return pixels.reshape(-1, *pixels.shape[-2:])
 

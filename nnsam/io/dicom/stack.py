@@ -122,7 +122,7 @@ def _orthonormal(cosines: Sequence[float] | NDArray[np.float64]) -> NDArray[np.f
     row, column = np.array(cosines[:3], float), np.array(cosines[3:], float)
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     if min(lengths) < 1e-6 or abs(row @ column) > 0.05 * lengths[0] * lengths[1]:
-        raise InputError(
+        raise ValueError(
             f"Image Orientation (Patient) is {tuple(map(float, cosines))}; expected two perpendicular directions"
         )
     row = row / lengths[0]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError
+from nnsam.io.image import Geometry, check_geometry
 from nnsam.io.nifti import is_nifti, load_nifti, write_nifti
 from nnsam.io.nnunet_readers.base import ImageFile, ImageIO
 
@@ -55,6 +56,9 @@ def _load(path: Path) -> Any:
             f"{path} has {volume.ndim} dimensions, size {volume.shape}; expected 3, so save each time point or channel "
             "as its own file."
         )
+    # Unit steps, since nibabel's affine holds the pixel sizes; the header's own have been checked.
+    affine = volume.affine
+    check_geometry(path, Geometry((1.0,) * 3, tuple(affine[:3, 3]), tuple(affine[:3, :3].ravel())))
     kind = volume.get_data_dtype()
     if kind.kind not in "buif":
         raise InputError(f"{path} holds {kind} per voxel; expected one real number.")

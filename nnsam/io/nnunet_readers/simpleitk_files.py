@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.errors import InputError
-from nnsam.io.image import Geometry
+from nnsam.io.image import Geometry, check_geometry
 from nnsam.io.nifti import (
     check_nifti_length,
     has_nan_or_infinity,
@@ -18,7 +18,7 @@ from nnsam.io.nifti import (
     write_nifti,
 )
 from nnsam.io.nnunet_readers.base import ImageFile, ImageIO
-from nnsam.io.volumes import itk_geometry, itk_image, quiet_itk
+from nnsam.io.volumes import itk_geometry, itk_image, open_itk, quiet_itk
 
 # Length of the header of GIPL, whose data is not compressed.
 _GIPL_HEADER = 256
@@ -68,13 +68,11 @@ class SimpleITKIOWithReorient(ImageIO):
 
 
 def _load(path: Path) -> Any:
-    import SimpleITK as sitk
-
     if is_nifti(path):
         _check_nifti(path)
     try:
         with quiet_itk():
-            volume = sitk.ReadImage(str(path))
+            volume = open_itk(path).Execute()
     except RuntimeError as error:
         raise InputError(_complaint(path, str(error))) from error
     if volume.GetNumberOfComponentsPerPixel() != 1:
@@ -82,8 +80,6 @@ def _load(path: Path) -> Any:
             f"{path} holds {volume.GetNumberOfComponentsPerPixel()} values per pixel; expected one, so save each "
             "channel as its own file."
         )
-    if path.name.lower().endswith(".gipl"):
-        _check_gipl_length(path, volume)
     return volume
 
 
@@ -124,6 +120,7 @@ def _image_file(path: Path, volume: Any, **properties: Any) -> ImageFile:
     else:
         raise InputError(f"{path} has {pixels.ndim} dimensions, size {volume.GetSize()}; expected 2, 3 or 4.")
     geometry = itk_geometry(volume)
+    check_geometry(path, geometry)
     if is_nifti(path):
         properties["header"] = load_nifti_header(path)
     return ImageFile(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from nnunetv2.preprocessing.resampling.default_resampling import (
     compute_new_shape,
@@ -30,6 +30,7 @@ def test_coarse_axis_is_nnunets(spacing, target, force):
 
 
 @settings(max_examples=150)
+@example((1, 3, 2), (1, 1, 1), (0.25, 0.25, 0.25), (0.25, 0.25, 1.0), (3, 3), None, np.float16, 1, 0)
 @given(
     lengths,
     lengths,

@@ -197,5 +197,5 @@ def test_without_pydicom_a_sentence_says_what_to_install(tmp_path, monkeypatch):
     write_slices(tmp_path, VOLUME)
     monkeypatch.setitem(sys.modules, "pydicom", None)
     for read in (read_image, find_images):
-        with pytest.raises(SetupError, match=r"pip install 'nnsam\[dicom\]'"):
+        with pytest.raises(SetupError, match=r"needs? the package .*; run.*: pip install "):
             read(tmp_path)

@@ -10,6 +10,7 @@ from nnsam.errors import InputError, SetupError
 from nnsam.fewshot.runs.options import StudyRunOptions
 from nnsam.fewshot.runs.state import FAILED, RunKey
 from nnsam.fewshot.runs.worker import RunEnding, run_worker
+from nnsam.support.installation import how_to_install
 
 FOLDER = "slurm"
 _THREADS = 4
@@ -51,7 +52,7 @@ class SlurmExecutor:
         try:
             import submitit
         except ImportError:
-            raise SetupError('submitit is not installed; install it with: pip install "nnsam[fewshot]"') from None
+            raise SetupError(f"submitit is not installed; {how_to_install('fewshot')}") from None
         parameters = {name: int(value) if value.isdigit() else value for name, value in self.parameters.items()}
         cluster = str(parameters.pop("cluster", "slurm"))
         try:

@@ -1,0 +1,27 @@
+"""nnU-Net's three folders, which environment variables name, and paths whose variable was not set."""
+
+import os
+import re
+from pathlib import Path
+
+NNUNET_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+
+# What a shell makes of $nnUNet_raw/Dataset001_Heart where the variable is unset, and what it leaves as it is in quotes.
+_NOTHING = re.compile(r"(/Dataset\d{3}_[^/]*)")
+_UNEXPANDED = re.compile(rf"[$%]\{{?({'|'.join(NNUNET_FOLDERS)})\b")
+
+
+def unset_variable(path: str) -> str | None:
+    """Tells what is wrong with a path that was to begin with a variable of nnU-Net's; None where nothing is."""
+    unexpanded = _UNEXPANDED.match(path)
+    if unexpanded and not Path(path).exists():
+        name = unexpanded[1]
+        state = "is set, but" if os.environ.get(name) else "is not set, and"
+        return f'found the path {path}: {name} {state} the shell did not put its value there; quote it with " or not'
+    root, unset = _NOTHING.match(path), [name for name in NNUNET_FOLDERS if not os.environ.get(name)]
+    if root and unset and not Path(root[1]).exists():
+        return (
+            f"found the path {path} in the root folder, as if a variable before it were not set (not set are "
+            f"{', '.join(unset)}); export it first, e.g. export {unset[0]}=FOLDER"
+        )
+    return None

@@ -1,0 +1,10 @@
+"""What a user may have meant by a name that there is not."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Returns "; did you mean a or b?" for the names most like a word, or "" where none is."""
+    close = difflib.get_close_matches(word.lower(), list(known), n=2, cutoff=0.7)
+    return f"; did you mean {' or '.join(close)}?" if close else ""

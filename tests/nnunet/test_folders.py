@@ -1,0 +1,37 @@
+import pytest
+
+from nnsam.nnunet.folders import NNUNET_FOLDERS, unset_variable
+
+
+@pytest.fixture
+def unset(monkeypatch):
+    for name in NNUNET_FOLDERS:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("path", ["/Dataset100_Lesions", "/Dataset001_Heart/nnSAMTrainer__p__2d/fold_0/a.pth"])
+def test_a_path_that_lost_its_variable_is_noticed(unset, path):
+    assert f"found the path {path} in the root folder" in unset_variable(path)
+    assert "export nnUNet_raw=" in unset_variable(path)
+
+
+@pytest.mark.parametrize("path", ["$nnUNet_raw/Dataset1", "${nnUNet_results}/D", "%nnUNet_preprocessed%\\D"])
+def test_a_variable_that_the_shell_did_not_expand_is_noticed(unset, monkeypatch, path):
+    assert "is not set, and" in unset_variable(path)
+    for name in NNUNET_FOLDERS:
+        monkeypatch.setenv(name, "somewhere")
+    assert "is set, but" in unset_variable(path)
+
+
+@pytest.mark.parametrize("path", ["Dataset100_Lesions", "/data/Dataset100_L", "/Dataset", "1", "", "$HOME", "1=LV"])
+def test_other_paths_are_the_users_business(unset, path):
+    assert unset_variable(path) is None
+
+
+def test_nothing_is_wrong_where_all_are_set_or_the_folder_is_there(monkeypatch, tmp_path):
+    for name in NNUNET_FOLDERS:
+        monkeypatch.setenv(name, str(tmp_path))
+    assert unset_variable("/Dataset100_Lesions") is None
+    monkeypatch.delenv("nnUNet_raw")
+    monkeypatch.setattr("nnsam.nnunet.folders.Path.exists", lambda path: True)
+    assert unset_variable("/Dataset100_Lesions") is None
