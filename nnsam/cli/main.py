@@ -107,9 +107,14 @@ def _run(args: argparse.Namespace) -> int:
     except OSError as error:
         if os.environ.get("NNSAM_TRACEBACK") or error.errno not in DISK_FULL:
             raise
-        print(
-            f"nnsam {args.command}: {error.filename or 'a file'} cannot be written: the disk is full", file=sys.stderr
-        )
+        place = error.filename or "a file"
+        print(f"nnsam {args.command}: {place} cannot be written: the disk is full; free space", file=sys.stderr)
+        return 1
+    except MemoryError as error:
+        if os.environ.get("NNSAM_TRACEBACK"):
+            raise
+        reason = str(error) or "none is left"
+        print(f"nnsam {args.command}: this needs more memory than there is ({reason})", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         if os.environ.get("NNSAM_TRACEBACK") or (error.name or "").split(".")[0] not in FULL_INSTALLATION:

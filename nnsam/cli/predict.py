@@ -20,6 +20,7 @@ Example:
 
 import argparse
 import json
+import os
 import sys
 import threading
 import time
@@ -387,6 +388,6 @@ def _print_failures(report: "FolderReport") -> int:
     print(f"nnsam predict: {len(failures)} of {len(report.outcomes)} cases failed:", file=sys.stderr)
     for outcome in failures:
         print(f"  {outcome.error}", file=sys.stderr)
-        if outcome.trace:
+        if outcome.trace and os.environ.get("NNSAM_TRACEBACK"):
             print(outcome.trace, file=sys.stderr)
     return 1

@@ -3,9 +3,9 @@
     python -m tests.campaigns.kills --kills 300 --seed 1
     python -m tests.campaigns.kills --full 60 --commands predict export
 
-After each kill (SIGKILL or SIGTERM) or full disk (files may not grow beyond a random size): no visible file is half-
-written, a bundle that is replaced is the old or the new one, no stack trace was printed, and SIGTERM and full disks
-leave nothing unfinished. Then the command is run again, with --continue where it has it: it must end with 0, and
+After each kill (SIGKILL or SIGTERM) or full disk (files may not grow beyond a random size): no visible file is
+half-written, a bundle that is replaced is the old or the new one, no stack trace was printed, and SIGTERM and full
+disks leave nothing unfinished. Then the command is run again, with --continue where it has it: it must end with 0, and
 every file must be that of a run that nothing disturbed; no drafts or temporary files are left.
 
 Commands run in forks of a process that has imported what they need, so that kills hit their work and not the imports.
