@@ -110,7 +110,7 @@ def check_pixel_data(data: Any) -> None:
     grid = pixel_grid(data)
     content = data[present[0]].value
     if data.file_meta.TransferSyntaxUID.is_encapsulated:
-        _check_frames(content, grid)
+        _check_frames(content, grid, int(data.get("BitsAllocated") or 8))
     else:
         _check_native(data, len(content), grid)
 
@@ -127,7 +127,7 @@ def _check_native(data: Any, found: int, grid: tuple[int, int, int, int]) -> Non
         raise ValueError(f"{frames} x {rows} rows of {columns} pixels are {expected} bytes, and it holds {found}")
 
 
-def _check_frames(content: bytes, grid: tuple[int, int, int, int]) -> None:
+def _check_frames(content: bytes, grid: tuple[int, int, int, int], allocated: int) -> None:
     from pydicom.encaps import generate_frames, parse_basic_offsets
 
     frames, rows, columns, samples = grid
@@ -138,11 +138,14 @@ def _check_frames(content: bytes, grid: tuple[int, int, int, int]) -> None:
     for stream in generate_frames(content, number_of_frames=frames):
         count += 1
         found = _stream_grid(stream)
-        if found is not None and found != (rows, columns, samples):
+        if found is not None and found[:3] != (rows, columns, samples):
             raise ValueError(
                 f"the header states {rows} rows, {columns} columns and {samples} values per pixel, and frame {count} "
                 f"has {found[0]}, {found[1]} and {found[2]}"
             )
+        # Decoders cut numbers off, or write beyond their memory.
+        if found is not None and 8 * (1 if found[3] <= 8 else 2 if found[3] <= 16 else 4) != allocated:
+            raise ValueError(f"the header allots {allocated} bits per value, and frame {count} has {found[3]}")
         # The end of an image, and what fills up a fragment.
         if found is not None and not stream.rstrip(b"\0\xff").endswith(b"\xff\xd9"):
             raise ValueError(f"frame {count} is cut off")
@@ -150,8 +153,8 @@ def _check_frames(content: bytes, grid: tuple[int, int, int, int]) -> None:
         raise ValueError(f"the header announces {frames} frames, and it holds {count}")
 
 
-def _stream_grid(stream: bytes) -> tuple[int, int, int] | None:
-    """Rows, columns and values per pixel of a JPEG, JPEG-LS or JPEG 2000 stream; None for other compressions.
+def _stream_grid(stream: bytes) -> tuple[int, int, int, int] | None:
+    """Rows, columns, values per pixel and bits per value of a JPEG, JPEG-LS or JPEG 2000 stream; of others None.
 
     JPEG and JPEG-LS: start of frame, ITU T.81 B.2.2; JPEG 2000: the segment SIZ, ITU T.800 A.5.1.
     """
@@ -162,14 +165,15 @@ def _stream_grid(stream: bytes) -> tuple[int, int, int] | None:
         return None
     fields = [int.from_bytes(stream[place + 8 + 4 * index : place + 12 + 4 * index], "big") for index in range(4)]
     width, height, left, top = fields
-    return height - top, width - left, int.from_bytes(stream[place + 40 : place + 42], "big")
+    samples = int.from_bytes(stream[place + 40 : place + 42], "big")
+    return height - top, width - left, samples, (stream[place + 42] & 0x7F) + 1
 
 
 _NO_START = (0xC4, 0xC8, 0xCC)
 _JPEG_LS_START = 0xF7
 
 
-def _jpeg_grid(stream: bytes) -> tuple[int, int, int] | None:
+def _jpeg_grid(stream: bytes) -> tuple[int, int, int, int]:
     place = 2
     while place + 10 <= len(stream) and stream[place] == 0xFF:
         marker = stream[place + 1]
@@ -178,6 +182,6 @@ def _jpeg_grid(stream: bytes) -> tuple[int, int, int] | None:
             continue
         if marker == _JPEG_LS_START or (0xC0 <= marker <= 0xCF and marker not in _NO_START):
             rows, columns = (int.from_bytes(stream[place + at : place + at + 2], "big") for at in (5, 7))
-            return rows, columns, stream[place + 9]
+            return rows, columns, stream[place + 9], stream[place + 4]
         place += 2 + int.from_bytes(stream[place + 2 : place + 4], "big")
-    return 0, 0, 0  # a stream that begins like a JPEG and never states its size
+    return 0, 0, 0, 0  # a stream that begins like a JPEG and never states its size

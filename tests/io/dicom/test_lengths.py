@@ -68,6 +68,15 @@ def test_another_number_of_compressed_frames_is_refused(tmp_path, codec, frames)
 
 
 @pytest.mark.parametrize("codec", CODECS[1:])
+@pytest.mark.parametrize("bits", [8, 32])
+def test_values_of_another_width_are_refused(tmp_path, codec, bits):
+    """A decoder gave 12 bits modulo 256 for 8, and ended the process for 32."""
+    path = save(tmp_path / "a.dcm", compressed(PIXELS, codec), BitsAllocated=bits, BitsStored=bits, HighBit=bits - 1)
+    with pytest.raises(InputError, match=f"allots {bits} bits per value, and frame 1 has 1[26]"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("codec", CODECS[1:])
 def test_a_frame_that_is_cut_off_is_refused(tmp_path, codec):
     data = compressed(PIXELS, codec)
     stream = pydicom.encaps.get_frame(data.PixelData, 0, number_of_frames=1)
