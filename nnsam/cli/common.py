@@ -1,6 +1,7 @@
 """What commands have in common: a bar for entries that are taken one by one, --json, warnings told as sentences."""
 
 import argparse
+import io
 import os
 import sys
 import warnings
@@ -73,6 +74,24 @@ def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) > 0):
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1; found {shown(text)}")
     return int(text)
+
+
+def prepare_streams() -> None:
+    """Makes standard input, output and error usable whatever they were given as.
+
+    A closed one is opened as nothing: the next file that is opened would take its number, and what a library prints
+    would be written into that file. Characters that the output's encoding lacks are escaped.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not what a test or a notebook put there
+            stream.reconfigure(errors="backslashreplace")
 
 
 class _Unbroken:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from nnsam import __version__
-from nnsam.cli.common import told_warnings, unbroken_output
+from nnsam.cli.common import prepare_streams, told_warnings, unbroken_output
 from nnsam.cli.parser import CommandParser
 from nnsam.errors import NnsamError
 from nnsam.io.limits import allowing_voxels
@@ -74,6 +74,7 @@ def build_parser(*commands: str | None) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
+    prepare_streams()
     argv = list(sys.argv[1:] if argv is None else argv)
     for problem in filter(None, (unset_variable(word.rpartition("=")[2]) for word in argv)):
         print(f"nnsam: {problem}", file=sys.stderr)
@@ -91,6 +92,15 @@ _MESSAGE = 4000
 def _sentence(error: NnsamError) -> str:
     text = str(error)
     return text if len(text) <= _MESSAGE else clipped(text, _MESSAGE)
+
+
+def _about_the_machine(error: OSError | MemoryError) -> str:
+    """What the operating system refused: a full or read-only disk, rights, a name that is too long, memory."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; give smaller images, or fewer at a time"
+    name = "a file" if error.filename is None else clipped(os.fsdecode(error.filename))
+    reason = clipped(error.strerror or str(error) or type(error).__name__)
+    return f"{name} cannot be used ({reason}); check the path, the rights and the space on the disk"
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -124,6 +134,11 @@ def _run(args: argparse.Namespace) -> int:
             f"{how_to_install_all()}",
             file=sys.stderr,
         )
+        return 1
+    except (OSError, MemoryError) as error:
+        if os.environ.get("NNSAM_TRACEBACK"):
+            raise
+        print(f"nnsam {args.command}: {_about_the_machine(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
         terminated = isinstance(error, Terminated)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnsam.errors import InputError, NnsamError, NnsamWarning
+from nnsam.errors import InputError, NnsamError, NnsamWarning, SetupError
 from nnsam.support.files import atomic_file, sha256_of_file
 from nnsam.support.openvino import check_threads, compile_hint, import_openvino
 
@@ -23,11 +23,14 @@ LIMIT = 2**29
 _CHECKSUM = 32  # bytes of SHA-256 in front
 
 
-def default_cache_dir() -> Path:
-    """Returns `compiled` in NNSAM_HOME, or in the platform's user cache folder."""
+def default_cache_dir() -> Path | None:
+    """Returns `compiled` in NNSAM_HOME, or in the platform's user cache folder; None for a user without a home."""
     from nnsam.support.environment import home
 
-    return home() / "compiled"
+    try:
+        return home() / "compiled"
+    except SetupError:  # nothing is kept then
+        return None
 
 
 class CompiledCache:

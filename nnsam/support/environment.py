@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from nnsam.errors import SetupError
+
 HOME = "NNSAM_HOME"
 WEIGHTS = "NNSAM_WEIGHTS"
 OFFLINE = "NNSAM_OFFLINE"
@@ -17,13 +19,22 @@ def _read(name: str) -> str | None:
 
 
 def home() -> Path:
-    """Returns the folder for everything that the package caches: NNSAM_HOME or the platform's user cache folder."""
+    """Returns the folder for everything that the package caches: NNSAM_HOME or the platform's user cache folder.
+
+    Raises:
+        SetupError: the user has no home folder, as in containers that run with a number that belongs to nobody.
+    """
     configured = _read(HOME)
     if configured:
         return Path(configured).expanduser().absolute()
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("nnsam", appauthor=False))
+    try:
+        return Path(platformdirs.user_cache_dir("nnsam", appauthor=False))
+    except RuntimeError:  # Python's of an unknown home
+        raise SetupError(
+            f"this user has no home folder; set HOME or {HOME} to a folder that can be written to"
+        ) from None
 
 
 def configured_weights() -> str | None:

@@ -53,8 +53,20 @@ def atomic_folder(destination: str | Path, durable: bool = False) -> Iterator[Pa
         if durable:
             to_disk(folder)
         if destination.is_dir():
-            destination.rmdir()  # empty; Windows does not replace a folder by a folder
-        os.replace(folder, destination)
+            _remove_empty(destination)  # Windows does not replace a folder by a folder
+        try:
+            os.replace(folder, destination)
+        except OSError as error:
+            raise InputError(
+                f"{destination} cannot be made ({error.strerror or error}); does another program write it now?"
+            ) from error
+
+
+def _remove_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError as error:
+        raise InputError(f"{folder} was filled by another program meanwhile ({error.strerror or error}).") from error
 
 
 @contextmanager

@@ -273,3 +273,18 @@ def test_brackets_in_texts_are_no_levels():
     assert parse_json(json.dumps(content)) == content
     deepest = "[" * 100 + "]" * 100
     assert parse_json(deepest) == json.loads(deepest)
+
+
+def test_of_two_programs_that_make_a_folder_the_second_is_told(tmp_path):
+    target = tmp_path / "set"
+
+    def make_while_another_does():
+        with atomic_folder(target) as draft:
+            (draft / "a.txt").write_text("second")
+            with atomic_folder(target) as other:
+                (other / "a.txt").write_text("first")
+
+    with pytest.raises(InputError, match="another program"):
+        make_while_another_does()
+    assert (target / "a.txt").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
