@@ -128,7 +128,7 @@ def _check_names(path: Path, content: dict[str, Any], inputs: Sequence[InputFile
     if unknown:
         which = f"{some(unknown)}, which {'is' if len(unknown) == 1 else 'are'} not among the images"
         meant = did_you_mean(unknown[0], [file.path.absolute().name for file in inputs])
-        raise InputError(f"{path} has boxes for {which}{meant or '; correct or remove the name'}.")
+        raise InputError(f"{path} has boxes for {which}{meant or '; correct or remove the name.'}")
 
 
 def _names(file: InputFile) -> list[str]:

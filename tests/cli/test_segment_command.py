@@ -602,7 +602,7 @@ def test_a_misspelled_name_in_the_boxes_stops_a_folder_before_anything_is_writte
     boxes = tmp_path / "boxes.json"
     boxes.write_text(json.dumps(names))
     assert segment("-i", tmp_path / "in", "--boxes", boxes, "-o", tmp_path / "out") == 1
-    assert "did you mean lesion_2.png?" in capsys.readouterr().err
+    assert "did you mean lesion_2.png" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert segment("-i", tmp_path / "in" / "lesion_1.png", "--boxes", boxes, "-o", tmp_path / "o.png") == 0
 
