@@ -23,6 +23,7 @@ READERS |= {".gipl": "GiplImageIO", ".nii": "NiftiImageIO", ".nii.gz": "NiftiIma
 _DETACHED = (".nhdr", ".mhd")
 _HEADER_BYTES = 1 << 22
 _MAX_FILES = 100_000
+_WORDS, _WORD = ("endian", "encoding", "type", "space", "byteorder", "elementtype"), 100
 _CHUNK = 1 << 20
 _AGAIN = "save it again as one file"
 
@@ -57,6 +58,8 @@ class _Fields:
     def add(self, path: Path, name: str, value: str) -> None:
         if name in self.values:
             raise InputError(f"{path} states {shown(name)} twice in its header; {_AGAIN}.")
+        if name.lower() in _WORDS and len(value) > _WORD:  # ITK copies it into a buffer of fixed length
+            raise InputError(f"{path} states {shown(value)} as its {name}, which is no word of the format; {_AGAIN}.")
         self.values[name] = value.strip()
 
 

@@ -206,3 +206,17 @@ def test_mutations_differ_and_cover_the_numbers():
     content = {"a": [1, {"b": 2}]}
     assert any(mutations.damage_json(content, rng) != content for _ in range(5))
     assert content == {"a": [1, {"b": 2}]}
+
+
+@pytest.mark.parametrize("name", ["endian", "encoding", "type", "space"])
+def test_a_word_of_thousands_of_letters_that_ended_the_process(tmp_path, name):
+    words = {
+        "type": "short",
+        "space": "left-posterior-superior",
+        "endian": "little",
+        "encoding": "raw",
+        name: "9" * 5000,
+    }
+    lines = ["NRRD0004", "dimension: 3", "sizes: 2 2 2", *(f"{key}: {value}" for key, value in words.items()), "", ""]
+    (tmp_path / "a.nrrd").write_bytes("\n".join(lines).encode() + bytes(16))
+    is_refused(lambda: fuzz_targets.read_file(tmp_path / "a.nrrd"))
