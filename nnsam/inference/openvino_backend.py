@@ -70,7 +70,6 @@ class OpenVINOBackend:
     ):
         self.bundle, self.manifest = bundle, bundle.manifest
         manifest = bundle.manifest
-        warn_of_random_weights(bundle)
         self.outputs = int(manifest["labels"]["outputs"])
         chosen = _choose_folds(bundle, folds)
         self.folds = [str(entry["fold"]) for entry in chosen]
@@ -88,6 +87,7 @@ class OpenVINOBackend:
             self._compile(entry["fused"] if self._fused else self._quantized(entry) or entry["unet"])
             for entry in chosen
         ]
+        warn_of_random_weights(bundle)  # after what refuses an option
 
     @property
     def digest(self) -> str:
