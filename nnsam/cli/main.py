@@ -97,8 +97,10 @@ def _sentence(error: NnsamError) -> str:
 def _about_the_machine(error: OSError | MemoryError) -> str:
     """What the operating system refused: a full or read-only disk, rights, a name that is too long, memory."""
     if isinstance(error, MemoryError):
-        return "there is not enough memory; give smaller images, or fewer at a time"
+        return f"this needs more memory than there is ({clipped(str(error)) or 'none is left'}); give smaller images"
     name = "a file" if error.filename is None else clipped(os.fsdecode(error.filename))
+    if error.errno in DISK_FULL:
+        return f"{name} cannot be written: the disk is full; free space"
     reason = clipped(error.strerror or str(error) or type(error).__name__)
     return f"{name} cannot be used ({reason}); check the path, the rights and the space on the disk"
 
@@ -113,18 +115,6 @@ def _run(args: argparse.Namespace) -> int:
         if os.environ.get("NNSAM_TRACEBACK"):
             raise
         print(f"nnsam {args.command}: {_sentence(error)}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        if os.environ.get("NNSAM_TRACEBACK") or error.errno not in DISK_FULL:
-            raise
-        place = error.filename or "a file"
-        print(f"nnsam {args.command}: {place} cannot be written: the disk is full; free space", file=sys.stderr)
-        return 1
-    except MemoryError as error:
-        if os.environ.get("NNSAM_TRACEBACK"):
-            raise
-        reason = str(error) or "none is left"
-        print(f"nnsam {args.command}: this needs more memory than there is ({reason})", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         if os.environ.get("NNSAM_TRACEBACK") or (error.name or "").split(".")[0] not in FULL_INSTALLATION:
