@@ -31,10 +31,10 @@ def test_names_that_are_too_long_are_one_sentence(tmp_path, monkeypatch, capsys)
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (OSError(28, "No space left on device", "/full/a.npz"), "/full/a.npz cannot be used (No space left on device)"),
+        (OSError(28, "No space left on device", "/full/a.npz"), "/full/a.npz cannot be written: the disk is full"),
         (OSError(30, "Read-only file system"), "a file cannot be used (Read-only file system)"),
         (OSError("torn"), "a file cannot be used (torn)"),
-        (MemoryError(), "not enough memory"),
+        (MemoryError(), "more memory than there is (none is left)"),
     ],
 )
 def test_what_the_machine_refuses_is_one_sentence(error, message, monkeypatch, capsys):
