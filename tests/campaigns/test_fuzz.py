@@ -208,6 +208,15 @@ def test_mutations_differ_and_cover_the_numbers():
     assert content == {"a": [1, {"b": 2}]}
 
 
+def test_damage_does_not_stay_in_what_later_inputs_are_made_of():
+    import numpy as np
+
+    before, rng = repr(mutations.OBJECTS), np.random.default_rng(0)
+    for _ in range(300):
+        mutations.damage_json({"a": [1, [2], {"b": 2}]}, rng)
+    assert repr(mutations.OBJECTS) == before
+
+
 @pytest.mark.parametrize("name", ["endian", "encoding", "type", "space"])
 def test_a_word_of_thousands_of_letters_that_ended_the_process(tmp_path, name):
     words = {

@@ -1,5 +1,6 @@
 """Random damage: to bytes, to what compressed formats hold inside, to texts and to JSON."""
 
+import copy
 import gzip
 import io
 import json
@@ -59,7 +60,7 @@ def number(rng):
 def value(rng):
     """Anything that JSON can hold."""
     pool = (NUMBERS, TEXTS, OBJECTS)[rng.integers(3)]
-    return pool[rng.integers(len(pool))]
+    return copy.deepcopy(pool[rng.integers(len(pool))])  # damage that follows must not stay in the pool
 
 
 def damage(content, rng):
