@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -204,11 +203,18 @@ def _find_classes(
         if (folder / "dataset.json").is_file():
             return read_classes(folder / "dataset.json"), str(folder / "dataset.json")
     found: set[int] = set()
-    for pair in pairs.values():
+    failures: list[str] = []
+    for case, pair in pairs.items():
         for path, key in zip(pair, (PREDICTION_KEY, reference_key), strict=True):
-            with suppress(Exception) if keep_going else nullcontext():  # told when the case is scored
+            try:
                 found.update(np.unique(_read(path, key, rules).pixels).tolist())
+            except Exception as error:  # told when the case is scored
+                if not keep_going:
+                    raise
+                failures.append(_sentence(case, error))
     classes = classes_from_values(found)
+    if not classes.values and failures:
+        raise InputError(failures[0])
     if not classes.values:
         raise InputError("All label maps are empty and no dataset.json names the classes; give --labels.")
     return classes, "the values found (no dataset.json)"
