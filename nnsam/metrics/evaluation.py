@@ -165,9 +165,9 @@ def _evaluate_case(
 
 
 def _sentence(case: str, error: Exception) -> str:
-    reason = reason_of(error)
     if isinstance(error, NnsamError):
-        return reason
+        return str(error).rstrip(".")
+    reason = reason_of(error)
     if isinstance(error, MemoryError):
         return f"{case} needs more memory than there is ({reason})"
     return f"{case}: {type(error).__name__}: {reason}"

@@ -46,5 +46,5 @@ def test_nan_is_refused_at_prediction():
 
 def test_missing_monai_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "monai.networks.nets", None)
-    with pytest.raises(SetupError, match="MONAI's, which is not installed; (run|install)"):
+    with pytest.raises(SetupError, match=r"MONAI's, which is not installed; (run|install)"):
         baselines.check_monai()
