@@ -64,7 +64,7 @@ def check_outputs(
             strange.append(path)
     if strange:
         more = f" (and {len(strange) - 1} more)" if len(strange) > 1 else ""
-        raise InputError(f"{strange[0]}{more} exists, and is not what this command has written there; {advice}.")
+        raise InputError(f"{strange[0]}{more} exists, and no record says that this command wrote it; {advice}.")
 
 
 def is_report(path: Path, keys: Iterable[str]) -> bool:

@@ -140,7 +140,7 @@ def test_reference_labels_are_not_replaced(bundle, images, tmp_path, capsys):
     for name in NAMES:
         (references / f"{name}.png").write_text("reference")
     text = sentence(capsys, bundle, "-i", images, "-o", references)
-    assert "a.png (and 2 more) exists, and is not what this command has written" in text
+    assert "a.png (and 2 more) exists, and no record says that this command wrote it" in text
     assert "--overwrite" in text
     assert names(references) == ["a.png", "b.png", "c.png"]
     assert predict(bundle, "-i", images, "-o", references, "--overwrite") == 0

@@ -375,7 +375,7 @@ def test_old_outputs_are_replaced_only_where_that_is_asked_for(predictor, tmp_pa
     words = ("-i", tmp_path / "a.png", *BOXES, "-o", tmp_path / "o.png", "--overlay", "--probabilities")
     words = (*words, "--json", tmp_path / "r.json")
     assert segment(*words) == 1
-    assert f"{which} exists, and is not what this command has written there" in capsys.readouterr().err
+    assert f"{which} exists, and no record says that this command wrote it" in capsys.readouterr().err
     assert names(tmp_path) == sorted(["a.png", which])
     assert (tmp_path / which).read_text() == "old"
     assert segment(*words, "--overwrite") == 0

@@ -182,7 +182,7 @@ def test_without_continue_everything_is_replaced(predictor, cases, tmp_path):
     out = tmp_path / "out"
     run(predictor, cases, out)
     (out / "a.png").write_bytes(b"edited")
-    with pytest.raises(InputError, match=r"a\.png exists, and is not what this command has written"):
+    with pytest.raises(InputError, match=r"a\.png exists, and no record says that this command wrote it"):
         run(predictor, cases, out)
     assert (out / "a.png").read_bytes() == b"edited"
     report = run(predictor, cases, out, overwrite=True)
@@ -206,7 +206,7 @@ def test_continue_predicts_damaged_edited_and_missing_files_again(predictor, cas
     good = (out / "c.png").read_bytes()
     spoil(out / "c.png")
     if (out / "c.png").exists():  # perhaps corrected by hand
-        with pytest.raises(InputError, match=r"c\.png exists, and is not what this command has written"):
+        with pytest.raises(InputError, match=r"c\.png exists, and no record says that this command wrote it"):
             run(predictor, cases, out, resume=True)
     report = run(predictor, cases, out, resume=True, overwrite=True)
     assert [outcome.case for outcome in report.outcomes if not outcome.skipped] == ["c"]
