@@ -41,6 +41,8 @@ _MASK_FOLDERS = ("masks", "labels", "mask", "label", "annotations", "gt")
 _ITERATIONS, _TRIAL_ITERATIONS = 100, 20
 # nnU-Net checks on validation patches after each epoch, a fifth as many as it trains on, without gradients.
 _FEWEST_EPOCHS = 2
+# Few minutes on a slow machine make epochs shorter.
+_FEWEST_ITERATIONS = 5
 _LAST_WORDS = "run the same command to go on"
 
 
@@ -244,12 +246,14 @@ class BoxTraining:
         trial = f"nnSAMBoxFastTrainer_1epochs_{_TRIAL_ITERATIONS}iters_seed0"
         self._run_training(trial)
         seconds = _epoch_seconds(self._output(trial))
-        per_epoch = seconds[-1] / _TRIAL_ITERATIONS * _ITERATIONS
-        epochs = max(_FEWEST_EPOCHS, round(self.options.minutes * 60 / per_epoch))
-        self.state["trainer"] = f"nnSAMBoxFastTrainer_{epochs}epochs_{_ITERATIONS}iters_seed0"
-        minutes = epochs * per_epoch / 60
+        per_step = seconds[-1] / _TRIAL_ITERATIONS
+        steps = self.options.minutes * 60 / per_step
+        iterations = min(_ITERATIONS, max(_FEWEST_ITERATIONS, int(steps / _FEWEST_EPOCHS)))
+        epochs = max(_FEWEST_EPOCHS, round(steps / iterations))
+        self.state["trainer"] = f"nnSAMBoxFastTrainer_{epochs}epochs_{iterations}iters_seed0"
+        minutes = epochs * iterations * per_step / 60
         self.report(
-            f"{per_epoch / _ITERATIONS:.2f} s per step of a batch: {epochs} epochs of {_ITERATIONS} steps, about "
+            f"{per_step:.2f} s per step of a batch: {epochs} epochs of {iterations} steps, about "
             f"{minutes:.0f} min; export and scores take some more"
         )
 

@@ -178,6 +178,13 @@ def test_data_that_were_mended_after_a_failed_conversion_are_taken(fake, tmp_pat
     assert train(tmp_path, "--device", "cpu") == 0
 
 
+def test_few_minutes_make_short_epochs(fake, tmp_path):
+    """A step takes 0.2 s here: 6 s hold 30."""
+    write_pictures(tmp_path / "data")
+    assert train(tmp_path, "--device", "cpu", "--minutes", "0.1") == 0
+    assert "nnSAMBoxFastTrainer_2epochs_15iters_seed0" in dict(fake.done)["train"]
+
+
 def run(*words):
     """Types a command and returns what it printed; shows that, and the stack where it died, if it fails."""
     command = [sys.executable, "-X", "faulthandler", "-m", "nnsam", *map(str, words)]
@@ -188,6 +195,7 @@ def run(*words):
 
 # In processes of their own, as they are typed: compilers and libraries of other tests have no part in it.
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # old processors take seconds per step
 def test_from_pictures_to_a_bundle(tmp_path):
     write_pictures(tmp_path / "data")
     bundle = tmp_path / "bundle"
