@@ -13,7 +13,7 @@ import pytest
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="commands run in forks")
 def test_kills_and_full_disks_leave_nothing_wrong():
     seed = datetime.date.today().toordinal()
-    words = ["--kills", "24", "--full", "12", "--seed", str(seed)]
+    words = ["--kills", "12", "--full", "6", "--seed", str(seed)]
     done = subprocess.run(
         [sys.executable, "-m", "tests.campaigns.kills", *words],
         cwd=Path(__file__).resolve().parents[2],
