@@ -9,9 +9,11 @@ import pytest
 # Two test processes, and what they start, share the processors. Read by PyTorch and OpenMP when they are imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Deadlines are timed unit tests: they fail on a busy machine.
-hypothesis.settings.register_profile("nnsam", deadline=None)
-hypothesis.settings.load_profile("nnsam")
+# Deadlines are timed unit tests: they fail on a busy machine. The same examples in every run: a change is blamed for
+# what it breaks alone. HYPOTHESIS_PROFILE=explore tries new ones.
+hypothesis.settings.register_profile("nnsam", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "nnsam"))
 
 # The development machines keep real images and golden outputs beside the checkout; a user's clone has none.
 SHARED = Path(os.environ.get("NNSAM_TEST_DATA", Path(__file__).resolve().parents[2] / "shared"))

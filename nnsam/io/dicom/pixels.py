@@ -112,8 +112,8 @@ def rescaling(data: Any, number: int) -> tuple[Fraction, Fraction]:
     return _fraction(slope, 1), _fraction(intercept, 0)
 
 
-# Of what double precision holds.
-_MAX_EXPONENT = 308
+# Of what double precision holds, subnormal numbers too.
+_MIN_EXPONENT, _MAX_EXPONENT = -324, 308
 
 
 def _fraction(value: Any, default: int) -> Fraction:
@@ -122,8 +122,8 @@ def _fraction(value: Any, default: int) -> Fraction:
     text = str(getattr(value, "original_string", value)).strip()
     try:
         number = Decimal(text)
-        if abs(number.adjusted()) <= _MAX_EXPONENT and len(text) <= _MAX_EXPONENT:  # an exact fraction fits the memory
-            return Fraction(number)
+        if _MIN_EXPONENT <= number.adjusted() <= _MAX_EXPONENT and len(text) <= _MAX_EXPONENT:
+            return Fraction(number)  # of bounded length
     except (ArithmeticError, ValueError):
         pass
     raise ValueError(f"a rescale slope or intercept is {shown(text)}; expected a number")

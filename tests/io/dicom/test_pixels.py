@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 from helpers.dicom_files import CR, make_dicom, make_enhanced, write_dicom, write_slices
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nnsam.errors import InputError, NnsamWarning
@@ -36,6 +36,7 @@ def read(path):
     ),
     seed=st.integers(0, 99),
 )
+@example(kind=np.uint8, rescales=[(1, 0), (1, 2.22507e-309), (1, 0)], seed=0)  # below normal double precision
 def test_every_slice_is_rescaled_by_its_own_slope_and_intercept(tmp_path_factory, kind, rescales, seed):
     folder = tmp_path_factory.mktemp("series")
     ends = np.iinfo(kind)
