@@ -7,7 +7,8 @@ the single pixel at x = 4, y = 2. Volumes need x0,y0,z0,x1,y1,z1, z being the sl
 The label map has the input's format and geometry: PNG for PNG, JPEG and BMP, TIFF for TIFF (several pages are a
 volume), NIfTI, NRRD and MHA for themselves, NIfTI for DICOM (or DICOM SEG, see -o), and npz with the key segs for npz.
 Object i of a case has the value i, from 1; with label images as prompts, the value that the object has there. Existing
-outputs are replaced with --overwrite only.
+files are replaced with --overwrite only, but for those that earlier runs have written to the same folder. In a folder
+lies nnsam_segment.json too, the record that --continue needs.
 
 Example:
   nnsam segment MODEL -i lesion.jpg --box 120,80,410,330 -o lesion_mask.png --overlay
@@ -125,7 +126,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "boxes, labels, scores, areas in pixels, sizes in mm2 or ml where pixel sizes are known, and seconds per case",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
+    parser.add_argument(
+        "--continue",
+        dest="resume",
+        action="store_true",
+        help="into a folder: skip the inputs that an earlier run has finished with the same boxes, model and options",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace existing files that this command has not written, or that were changed since",
+    )
     parser.add_argument(
         "--overlay",
         action="store_true",
@@ -147,7 +158,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Segments, writes the files and prints one line per case."""
-    from nnsam.inference.folders.segment import SegmentOptions, SegmentReport, plan_tasks, segment_case, segment_files
+    from nnsam.errors import InputError
+    from nnsam.inference.folders.segment import (
+        SegmentOptions,
+        SegmentReport,
+        SegmentRun,
+        plan_tasks,
+        segment_case,
+        segment_files,
+    )
     from nnsam.io.finding import find_images
     from nnsam.prompts.box_files import open_box_source
     from nnsam.support.files import atomic_file
@@ -169,6 +188,9 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         separate=args.separate,
     )
+    in_folder = tasks[0].folder is not None
+    if args.resume and not in_folder:
+        raise InputError(f"--continue needs a folder for the output; found the file {args.output}.")
     check_outputs(
         [("--json", args.json)], (), overwrite=args.overwrite, is_own=lambda path: is_report(path, _REPORT_KEYS)
     )
@@ -178,12 +200,24 @@ def run(args: argparse.Namespace) -> int:
         # Opened first, so that long work does not end at a path that cannot be written to.
         json_file = files.enter_context(atomic_file(args.json)) if args.json not in (None, "-") else None
         predictor = _load(args)
-        if is_folder:
-            report = segment_files(
-                predictor, tasks, boxes, **vars(options), progress=lambda entries: bar(entries, "Segmenting")
-            )
-        else:
-            report = SegmentReport([segment_case(predictor, tasks[0], boxes, options)])
+        run = None
+        if in_folder:
+            run = files.enter_context(SegmentRun(predictor, tasks, boxes, options, args.threads, args.resume))
+        try:
+            if is_folder:
+                report = segment_files(
+                    predictor, tasks, boxes, **vars(options), run=run, progress=lambda tasks: bar(tasks, "Segmenting")
+                )
+            else:
+                earlier = run.earlier(tasks[0]) if run is not None else None
+                report = SegmentReport([earlier or segment_case(predictor, tasks[0], boxes, options, run)])
+        except KeyboardInterrupt:
+            if run is not None:
+                print(
+                    f"nnsam segment: {run.done} of {len(tasks)} inputs are done; --continue goes on with the rest",
+                    file=sys.stderr,
+                )
+            raise
         content = to_json(report, args.model, args.mode)
         if json_file is not None:
             json_file.write_text(content, encoding="utf-8")
@@ -234,6 +268,9 @@ def to_json(report: "SegmentReport", model: str, mode: str) -> str:
 
 def _print_results(report: "SegmentReport") -> None:
     for result in report.results:
+        if result.skipped:
+            print(f"{result.file} -> {_written(result)}: was done before")
+            continue
         count = len(result.boxes)
         scores = f"score {result.scores[0]:.2f}" if count == 1 else f"scores {min(result.scores):.2f} to "
         if count > 1:

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from nnsam.errors import InputError
 from nnsam.io.dicom.segmentation import on_grid
 from nnsam.io.finding import InputFile, find_labels, some
+from nnsam.io.formats import data_files
 from nnsam.io.image import Image
 from nnsam.io.reading import read_labels
 from nnsam.prompts.convention import check_boxes
-from nnsam.support.files import read_json
+from nnsam.support.files import read_json, sha256_of_file
 from nnsam.support.suggestions import did_you_mean
 from nnsam.support.text import shown
 
@@ -37,8 +38,26 @@ class BoxPrompts:
     labels: tuple[int, ...]
 
 
-# Finds the boxes of a case; raises InputError where it has none or they do not fit.
-BoxSource = Callable[[InputFile, Image], BoxPrompts]
+@dataclass(frozen=True)
+class BoxSource:
+    """Finds the boxes of each case; called with its file and its image.
+
+    Attributes:
+        find: raises InputError where a case has no boxes or they do not fit.
+        origin: what the boxes of a case are made of besides its own file, as JSON can hold it: other boxes have
+            another one. Label images have the hash of theirs.
+    """
+
+    find: Callable[[InputFile, Image], BoxPrompts]
+    origin: Callable[[InputFile], Any]
+
+    def __call__(self, file: InputFile, image: Image) -> BoxPrompts:
+        """Returns the boxes of a case.
+
+        Raises:
+            InputError: it has none, or they do not fit.
+        """
+        return self.find(file, image)
 
 
 def open_box_source(
@@ -58,9 +77,10 @@ def open_box_source(
         InputError: the file is absent, unreadable or of an unknown kind, or has boxes for none of the inputs.
     """
     if boxes is not None:
-        return lambda file, image: _prompts(list(boxes), None, image, "--box")
+        given = [list(box) for box in boxes]
+        return BoxSource(lambda file, image: _prompts(list(boxes), None, image, "--box"), lambda file: given)
     if path is None:
-        return _own_boxes
+        return BoxSource(_own_boxes, lambda file: None)
     path = Path(path)
     if path.name.lower().endswith(".json"):
         return _json_source(path, inputs)
@@ -105,10 +125,16 @@ def _json_source(path: Path, inputs: Sequence[InputFile] | None) -> BoxSource:
     if by_name is not None and inputs is not None:
         _check_names(path, by_name, inputs)
 
+    def name_of(file: InputFile) -> str | None:
+        return None if by_name is None else next((name for name in _names(file) if name in by_name), None)
+
+    def origin(file: InputFile) -> Any:
+        return content if by_name is None else by_name.get(name_of(file))
+
     def find(file: InputFile, image: Image) -> BoxPrompts:
         entry, source = content, str(path)
         if by_name is not None:
-            name = next((name for name in _names(file) if name in by_name), None)
+            name = name_of(file)
             if name is None:
                 raise InputError(f"{path} has no boxes for {file.path.name}; it has some for {some(by_name)}.")
             entry, source = by_name[name], f"{path}, {name}"
@@ -119,7 +145,7 @@ def _json_source(path: Path, inputs: Sequence[InputFile] | None) -> BoxSource:
             raise InputError(f"{source}: expected the keys boxes and, optionally, labels; found {some(entry)}.")
         return _prompts(entry["boxes"], entry.get("labels"), image, source)
 
-    return find
+    return BoxSource(find, origin)
 
 
 def _check_names(path: Path, content: dict[str, Any], inputs: Sequence[InputFile]) -> None:
@@ -142,15 +168,22 @@ def _label_source(path: Path) -> BoxSource:
         raise InputError(f"{path} does not exist; expected boxes as JSON, a label image, or a folder of label images.")
     files = find_labels(path)
 
+    def labels_of(file: InputFile) -> Path | None:
+        return path if path.is_file() else next((files[name] for name in _names(file) if name in files), None)
+
+    def origin(file: InputFile) -> Any:
+        found = labels_of(file)
+        return None if found is None else [sha256_of_file(part) for part in (found, *data_files(found))]
+
     def find(file: InputFile, image: Image) -> BoxPrompts:
-        found = path if path.is_file() else next((files[name] for name in _names(file) if name in files), None)
+        found = labels_of(file)
         if found is None:
             raise InputError(f"{path} has no label image for {file.path.name}; it has those of {some(files)}.")
         labels = on_grid(read_labels(found), image)
         _check_geometry(found, labels, file, image)
         return boxes_of_labels(labels.pixels, str(found))
 
-    return find
+    return BoxSource(find, origin)
 
 
 def boxes_of_labels(labels: NDArray[np.integer], source: str) -> BoxPrompts:

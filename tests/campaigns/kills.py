@@ -86,12 +86,13 @@ SCENARIOS = {
     "segment": Scenario(
         "segment {stage}/box -i {stage}/pictures --box 5,5,30,30 -o {work}/out --overlay --probabilities --threads 1 "
         "--json {work}/r.json",
-        "--overwrite",
-        changing=("r.json",),
+        "--continue",
+        changing=("r.json", "nnsam_segment.json"),
     ),
     "segment-separate": Scenario(
         "segment {stage}/box -i {stage}/pictures --box 5,5,30,30 --box 9,9,20,20 -o {work}/out --separate --threads 1",
-        "--overwrite",
+        "--continue",
+        changing=("nnsam_segment.json",),
     ),
     "evaluate": Scenario(
         "evaluate -p {stage}/maps -r {stage}/maps --json {work}/scores.json --csv {work}/scores.csv", "--overwrite"

@@ -184,6 +184,7 @@ def test_json_holds_what_the_files_hold(predictor, tmp_path, capsys):
             "volumes_ml": None,
             "notices": [],
             "outputs": [],
+            "skipped": False,
         }
         assert (content["mode"], content["failures"]) == ("zoom", [])
     found = read_labels(tmp_path / "o.png").pixels
@@ -221,8 +222,12 @@ def folder(tmp_path):
 OUTPUTS = ["a.png", "b.tif", "c.png", "d.npz", "e.nii.gz"]
 
 
+RECORD = "nnsam_segment.json"
+
+
 def names(path):
-    return sorted(file.name for file in path.iterdir())
+    """Of files and folders, but for the record of the run."""
+    return sorted(file.name for file in path.iterdir() if file.name != RECORD)
 
 
 def test_a_folder_is_done_file_by_file(predictor, folder, tmp_path, capsys):
@@ -365,7 +370,138 @@ def test_interruption_keeps_what_is_complete_and_the_old_file(predictor, folder,
     assert names(tmp_path / "out") == ["a.png", "b.tif", "c.png"]
     assert (tmp_path / "out" / "c.png").read_text() == "old"
     assert not (tmp_path / "r.json").exists()
-    assert "interrupted" in capsys.readouterr().err
+    errors = capsys.readouterr().err
+    assert "interrupted" in errors
+    assert "2 of 5 inputs are done; --continue goes on with the rest" in errors
+    monkeypatch.undo()
+    monkeypatch.setattr(segment_files, "load_predictor", lambda folder, **_: (predictor, ""))
+    assert segment(*words, "--continue") == 0
+    assert capsys.readouterr().out.count("was done before") == 2
+    cases = json.loads((tmp_path / "r.json").read_text())["cases"]
+    assert [case["skipped"] for case in cases] == [True, True, False, False, False]
+    assert all(case["areas"] == [8, 2] and case["scores"] == [1.0, 0.5] for case in cases)
+    for name in ("a.png", "b.tif", "c.png", "e.nii.gz"):
+        np.testing.assert_array_equal(read_labels(tmp_path / "out" / name).pixels, EXPECTED)
+
+
+def done(words, capsys):
+    """How many of a run's cases were done, and how many had been done before."""
+    assert segment(*words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    before = sum("was done before" in line for line in lines)
+    return len(lines) - before, before
+
+
+def test_a_folder_is_continued_case_by_case(predictor, folder, tmp_path, capsys):
+    (folder / "d.npz").unlink()
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps({name: [[2, 1, 5, 2]] for name in "abce"}))
+    words = ("-i", folder, "--boxes", boxes, "-o", tmp_path / "out", "--overlay", "--continue")
+    assert done(words, capsys) == (4, 0)
+    assert done(words, capsys) == (0, 4)
+    (folder / "a.png").touch()
+    assert done(words, capsys) == (0, 4)
+    Image.fromarray(255 - GREY).save(folder / "a.png")  # another picture
+    assert done(words, capsys) == (1, 3)
+    (tmp_path / "out" / "overlays" / "b.png").unlink()
+    assert done(words, capsys) == (1, 3)
+    boxes.write_text(json.dumps({**{name: [[2, 1, 5, 2]] for name in "abc"}, "e": [[2, 1, 5, 3]]}))
+    assert done(words, capsys) == (1, 3)
+    np.testing.assert_array_equal(read_labels(tmp_path / "out" / "e.nii.gz").pixels, boxed((6, 8), np.s_[1:4, 2:6]))
+    assert done((*words[:-1],), capsys) == (4, 0)  # without --continue, its own outputs are replaced
+
+
+def test_label_images_as_prompts_count_by_what_they_hold(predictor, tmp_path, capsys):
+    for name in ("in", "labels"):
+        (tmp_path / name).mkdir()
+    for name in "ab":
+        Image.fromarray(GREY).save(tmp_path / "in" / f"{name}.png")
+        Image.fromarray(EXPECTED).save(tmp_path / "labels" / f"{name}.png")
+    words = ("-i", tmp_path / "in", "--boxes", tmp_path / "labels", "-o", tmp_path / "out", "--continue")
+    assert done(words, capsys) == (2, 0)
+    assert done(words, capsys) == (0, 2)
+    Image.fromarray(EXPECTED[::-1].copy()).save(tmp_path / "labels" / "b.png")
+    assert done(words, capsys) == (1, 1)
+
+
+def test_separate_objects_and_dicom_are_continued(predictor, tmp_path, capsys):
+    pytest.importorskip("pydicom")
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        Image.fromarray(GREY).save(tmp_path / "in" / f"{name}.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").write_text("somebody's")
+    words = ("-i", tmp_path / "in", *BOXES, "-o", tmp_path / "out", "--separate", "--continue")
+    assert done(words, capsys) == (2, 0)
+    assert done(words, capsys) == (0, 2)
+    (tmp_path / "out" / "b_2.png").unlink()
+    assert done(words, capsys) == (1, 1)
+    assert segment(*words[:-2]) == 1  # label maps, of which one is not its own
+    assert "a.png exists, and no record says that this command wrote it" in capsys.readouterr().err
+    assert (tmp_path / "out" / "a.png").read_text() == "somebody's"
+    for number, name in enumerate(("one", "two"), 1):
+        write_slices(tmp_path / "scans" / name, VOLUME, series=f"1.2.3.{number}", spacing=(0.75, 0.5))
+    words = ("-i", tmp_path / "scans", "--box", "1,1,0,6,4,3", "-o", tmp_path / "scans_out", "--continue")
+    assert done(words, capsys) == (2, 0)
+    assert done(words, capsys) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (("--mode", "faithful"), "mode 'zoom' there and 'faithful' now"),
+        (("--overlap", "score"), "overlap 'smaller' there and 'score' now"),
+        (("--threads", "3"), "threads 0 there and 3 now"),
+        (("--probabilities",), "probabilities False there and True now"),
+        (("--palette",), "palette False there and True now"),
+    ],
+)
+def test_a_folder_made_otherwise_is_not_continued(predictor, tmp_path, capsys, more, sentence):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(GREY).save(tmp_path / "in" / "a.png")
+    words = ("-i", tmp_path / "in", *BOXES, "-o", tmp_path / "out", "--continue")
+    assert segment(*words) == 0
+    assert segment(*words, *more) == 1
+    assert sentence in capsys.readouterr().err
+    assert segment(*words[:-1], *more) == 0
+
+
+def test_another_model_and_changed_outputs_are_not_continued(predictor, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(GREY).save(tmp_path / "in" / "a.png")
+    words = ("-i", tmp_path / "in", *BOXES, "-o", tmp_path / "out", "--continue")
+    assert segment(*words) == 0
+    predictor.backend.digest = "another"
+    assert segment(*words) == 1
+    assert "the model fake there and another now" in capsys.readouterr().err
+    predictor.backend.digest = "fake"
+    Image.fromarray(EXPECTED * 0).save(tmp_path / "out" / "a.png")  # corrected by hand
+    assert segment(*words) == 1
+    assert "a.png exists, and no record says that this command wrote it" in capsys.readouterr().err
+    assert not read_labels(tmp_path / "out" / "a.png").pixels.any()
+    assert segment("-i", tmp_path / "in" / "a.png", *BOXES, "-o", tmp_path / "o.png", "--continue") == 1
+    assert "--continue needs a folder for the output; found the file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda content: {**content, "planned": [[1], {}], "cases": {}},
+        lambda content: {**content, "cases": {"a.png": {"inputs": 3, "outputs": {}}}},
+        lambda content: {**content, "cases": {"a.png": {**content["cases"]["a.png"], "separate": 5}}},
+        lambda content: {**content, "cases": {"a.png": {**content["cases"]["a.png"], "result": []}}},
+        lambda content: {**content, "cases": {"a.png": {**content["cases"]["a.png"], "separate": ["../../x"]}}},
+    ],
+)
+def test_damaged_records_hold_nothing(predictor, tmp_path, capsys, spoil):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(GREY).save(tmp_path / "in" / "a.png")
+    words = ("-i", tmp_path / "in", *BOXES, "-o", tmp_path / "out", "--continue", "--overwrite")
+    assert done(words, capsys) == (1, 0)
+    path = tmp_path / "out" / RECORD
+    path.write_text(json.dumps(spoil(json.loads(path.read_text()))))
+    assert done(words, capsys) == (1, 0)
+    np.testing.assert_array_equal(read_labels(tmp_path / "out" / "a.png").pixels, EXPECTED)
 
 
 @pytest.mark.parametrize("which", ["o.png", "o_overlay.png", "o_probabilities.npz", "r.json"])

@@ -1,6 +1,7 @@
 """A stand-in for `nnsam.inference.BoxPredictor` that needs no network: every pixel of a box belongs to its object."""
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -36,7 +37,10 @@ class FakePrediction:
 
 
 class FakePredictor:
-    def __init__(self):
+    precision, folds, batch_size = "f32", ("0",), 8
+
+    def __init__(self, digest="fake"):
+        self.backend = SimpleNamespace(digest=digest)
         self.images = []  # what set_image was given: (pixels, spacing)
         self.modes = []
 

@@ -153,7 +153,7 @@ class CaseJob:
         if self.options.save_probabilities:
             write_class_probabilities(paths[1], prediction.probabilities())
         self.predictor.write(prediction, paths[0])
-        self.outcome.outputs = describe_outputs(paths)
+        self.outcome.outputs = describe_outputs(paths, self.outcome.output.parent)
 
     @contextmanager
     def _stage(self, name: str):

@@ -1,9 +1,10 @@
 """Segments the objects in boxes, from files to files."""
 
+import json
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from nnsam.errors import InputError, NnsamError
 from nnsam.geometry.boxes import slices
 from nnsam.inference.box.predictor import BoxPredictor
 from nnsam.inference.bundle import is_bundle
+from nnsam.inference.folders.record import SEGMENT_RECORD, RunRecord, describe_inputs, describe_outputs, own_outputs
 from nnsam.inference.loading import load
 from nnsam.io.dicom.segmentation import import_highdicom
 from nnsam.io.finding import InputFile
@@ -23,6 +25,10 @@ from nnsam.io.overlay import DrawnObject, draw_segmentation
 from nnsam.io.writing import write_labels, write_object_probabilities, write_png
 from nnsam.prompts.box_files import BoxPrompts, BoxSource
 from nnsam.support.outputs import check_outputs
+
+
+def _of_nobody(path: Path) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class SegmentTask:
         probabilities: npz; None for none.
         kept: files that must not be overwritten, whatever further names the output gets.
         overwrite: replace files that exist.
+        is_own: tells of one that exists whether an earlier run has written it, as it is, so that it may be replaced.
+        folder: where the run's record is, see `SegmentRun`; None where the output is a file.
     """
 
     input: InputFile
@@ -44,6 +52,13 @@ class SegmentTask:
     probabilities: Path | None = None
     kept: tuple[Path, ...] = ()
     overwrite: bool = False
+    is_own: Callable[[Path], bool] = _of_nobody
+    folder: Path | None = None
+
+    @property
+    def outputs(self) -> list[Path]:
+        """What is written, but for the files of separate objects."""
+        return [path for path in (self.output, self.overlay, self.probabilities) if path is not None]
 
 
 @dataclass(frozen=True)
@@ -95,7 +110,8 @@ def plan_tasks(
         protected: further files that must not be overwritten, as inputs must not.
         reports: option and file of what is written besides.
         models: folders that nothing may be written into.
-        overwrite: replace label maps, overlays and probabilities that exist.
+        overwrite: replace label maps, overlays and probabilities that exist and that no earlier run into this folder
+            has written as they are.
         separate: see `SegmentOptions`.
 
     Raises:
@@ -106,16 +122,13 @@ def plan_tasks(
     output = Path(output)
     if into_folder and output.is_file():
         raise InputError(f"{output} is a file, but a folder of images needs a folder for the label maps.")
-    if into_folder or output.is_dir() or not output.suffix:
+    folder = output if into_folder or output.is_dir() or not output.suffix else None
+    if folder is not None:
         tasks = [_task_in_folder(file, output, overlay, probabilities, dicom_seg) for file in inputs]
     else:
         tasks = [_task_of_file(inputs[0], output, overlay, probabilities, dicom_seg)]
-    outputs = [
-        (task.input.path, path)
-        for task in tasks
-        for path in (task.output, task.overlay, task.probabilities)
-        if path is not None
-    ]
+    outputs = [(task.input.path, path) for task in tasks for path in task.outputs]
+    record = [] if folder is None else [(folder, folder / SEGMENT_RECORD)]
     without = next((task.output for task in tasks if not task.output.name.lower().endswith(".png")), None)
     if palette and without is not None:
         raise InputError(f"{without} cannot have a palette, which only PNGs have; leave out --palette.")
@@ -123,13 +136,14 @@ def plan_tasks(
         import_highdicom()  # so that its absence is told before the work
     sources = [path for task in tasks for path in task.input.files]
     kept = (*sources, *protected)
-    check_outputs([*outputs, *reports], kept, models=models)
+    check_outputs([*outputs, *record, *reports], kept, models=models)
     # Of separate objects, which may have names of their own, it is checked when it is known how many there are.
     maps = {task.output for task in tasks} if separate else set()
-    check_outputs([pair for pair in outputs if pair[1] not in maps], (), overwrite=overwrite)
+    is_own = _of_nobody if folder is None else own_outputs(folder, SEGMENT_RECORD)
+    check_outputs([pair for pair in outputs if pair[1] not in maps], (), overwrite=overwrite, is_own=is_own)
     if output.is_dir() and into_folder and any(output.samefile(file.path.absolute().parent) for file in inputs):
         raise InputError(f"{output} holds the images; choose another folder for the label maps.")
-    return [replace(task, kept=kept, overwrite=overwrite) for task in tasks]
+    return [replace(task, kept=kept, overwrite=overwrite, is_own=is_own, folder=folder) for task in tasks]
 
 
 def _task_in_folder(file: InputFile, folder: Path, overlay: bool, probabilities: bool, dicom_seg: bool) -> SegmentTask:
@@ -180,6 +194,7 @@ class CaseResult:
         volumes_ml: N volumes of the objects in a volume; None likewise.
         seconds: reading, network and writing.
         notices: what the user has to know of the input, a sentence each, see `nnsam.io.Image`.
+        skipped: an earlier run had done it.
     """
 
     file: Path
@@ -193,11 +208,16 @@ class CaseResult:
     outputs: tuple[Path, ...] = ()
     areas_mm2: list[float] | None = None
     volumes_ml: list[float] | None = None
+    skipped: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         paths = {"file": str(self.file), "output": str(self.output), "outputs": [str(path) for path in self.outputs]}
         return {**vars(self), **paths}
+
+
+# What a record holds of a result: all but the places, which may have changed.
+_NOTED = ("boxes", "labels", "scores", "areas", "seconds", "notices", "areas_mm2", "volumes_ml")
 
 
 @dataclass(frozen=True)
@@ -211,6 +231,124 @@ class SegmentReport:
 
     results: list[CaseResult] = field(default_factory=list)
     failures: dict[Path, str] = field(default_factory=dict)
+
+
+class SegmentRun:
+    """An output folder that is being filled, with its record: what is finished need not be done again.
+
+    A context, which writes the record at its end.
+
+    Args:
+        predictor: the model; another one is another run.
+        tasks: of `plan_tasks`, into a folder.
+        boxes: as they are asked for, see `nnsam.prompts.box_files.BoxSource.origin`.
+        options: see the class.
+        threads: of the CPU; sums are rounded otherwise with another number.
+        resume: skip what an earlier run with the same model, boxes and options has finished.
+
+    Attributes:
+        folder: of the outputs.
+        done: number of cases that are finished, those of earlier runs included.
+
+    Raises:
+        InputError: it cannot be continued, or the record cannot be written.
+
+    Example:
+        >>> with SegmentRun(predictor, tasks, boxes, SegmentOptions(), resume=True) as run:  # doctest: +SKIP
+        ...     nnsam.segment_files(predictor, tasks, boxes, run=run)
+    """
+
+    def __init__(
+        self,
+        predictor: BoxPredictor,
+        tasks: Sequence[SegmentTask],
+        boxes: BoxSource,
+        options: SegmentOptions,
+        threads: int = 0,
+        resume: bool = False,
+    ) -> None:
+        (folder,) = {task.folder for task in tasks}
+        assert folder is not None, "tasks of a folder"
+        self.folder: Path = folder
+        self._boxes = boxes
+        self.done = 0
+        settings = {
+            **asdict(options),
+            "overlay": tasks[0].overlay is not None,
+            "probabilities": tasks[0].probabilities is not None,
+            "precision": predictor.precision,
+            "folds": list(predictor.folds),
+            "batch_size": predictor.batch_size,
+            "threads": threads,
+        }
+        self._record = RunRecord(self.folder, predictor.backend.digest, settings, SEGMENT_RECORD)
+        if resume:
+            self._record.resume()
+        # The files of separate objects are noted when it is known how many there are.
+        self.plan(path for task in tasks for path in (task.outputs[1:] if options.separate else task.outputs))
+
+    def earlier(self, task: SegmentTask) -> CaseResult | None:
+        """The result of an earlier run, where files, boxes and outputs are what they were."""
+        noted = self._record.cases.get(task.output.name, {})
+        try:
+            separate = [self.folder / name for name in noted["separate"]]
+            found = CaseResult(
+                task.input.path,
+                task.output,
+                outputs=tuple(separate),
+                skipped=True,
+                **{name: noted["result"][name] for name in _NOTED},
+            )
+            origin = _as_json(self._boxes.origin(task.input))
+        except (KeyError, TypeError, OSError):  # no such case, or a damaged record
+            return None
+        outputs = [*separate, *task.outputs[1:]] if separate else task.outputs
+        is_done = self._record.is_done(task.output.name, outputs, _files(task), prompts=origin)
+        self.done += is_done
+        return replace(found, notices=tuple(found.notices)) if is_done else None
+
+    def begin(self, task: SegmentTask) -> Mapping[str, Any]:
+        """Describes what a case is made of, before it is read."""
+        return {"inputs": describe_inputs(_files(task)), "prompts": _as_json(self._boxes.origin(task.input))}
+
+    def plan(self, outputs: Iterable[Path]) -> None:
+        """Notes files that are going to be written, before they are."""
+        self._record.plan(outputs)
+        self._record.flush()
+
+    def add(self, task: SegmentTask, result: CaseResult, made_of: Mapping[str, Any]) -> None:
+        """Notes a case that is done.
+
+        Args:
+            task: of the case.
+            result: what was found.
+            made_of: see `begin`.
+        """
+        outputs = [*(result.outputs or (task.output,)), *task.outputs[1:]]
+        self.done += 1
+        noted = result.as_dict()
+        self._record.add(
+            task.output.name,
+            describe_outputs(outputs, self.folder),
+            made_of["inputs"],
+            prompts=made_of["prompts"],
+            separate=[path.name for path in result.outputs],
+            result={name: noted[name] for name in _NOTED},
+        )
+
+    def __enter__(self) -> "SegmentRun":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._record.flush()
+
+
+def _as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def _files(task: SegmentTask) -> list[Path]:
+    return [path for path in task.input.files if not path.is_dir()]
 
 
 def load_predictor(
@@ -266,6 +404,7 @@ def segment_files(
     overlap: str = "smaller",
     separate: bool = False,
     palette: bool = False,
+    run: SegmentRun | None = None,
     progress: Callable[[Sequence[SegmentTask]], Iterable[SegmentTask]] = lambda tasks: tasks,
 ) -> SegmentReport:
     """Segments every task; one that fails is noted, and the others are done.
@@ -278,6 +417,7 @@ def segment_files(
         overlap: smaller or score; with the next two see `nnsam.inference.folders.segment.SegmentOptions`.
         separate: a mask per object.
         palette: PNGs with colours.
+        run: the record of the output folder; what it knows as finished is skipped.
         progress: wraps the tasks, to show how far the work is.
 
     Raises:
@@ -298,7 +438,8 @@ def segment_files(
     report = SegmentReport()
     for task in progress(tasks):
         try:
-            report.results.append(segment_case(predictor, task, boxes, options))
+            earlier = run.earlier(task) if run is not None else None
+            report.results.append(earlier or segment_case(predictor, task, boxes, options, run))
         except NnsamError as error:
             report.failures[task.input.path] = str(error)
         except MemoryError as error:
@@ -309,14 +450,34 @@ def segment_files(
 
 
 def segment_case(
-    predictor: BoxPredictor, task: SegmentTask, boxes: BoxSource, options: SegmentOptions | None = None
+    predictor: BoxPredictor,
+    task: SegmentTask,
+    boxes: BoxSource,
+    options: SegmentOptions | None = None,
+    run: SegmentRun | None = None,
 ) -> CaseResult:
     """Segments one input and writes its files.
+
+    Args:
+        predictor: see `load_predictor`.
+        task: what to segment.
+        boxes: see `nnsam.prompts.box_files.open_box_source`.
+        options: default: those of the class.
+        run: notes the case when its files are complete.
 
     Raises:
         InputError: unreadable, boxes that do not fit, or a place that cannot be written to.
     """
-    options = options or SegmentOptions()
+    made_of = run.begin(task) if run is not None else {}
+    result = _segment_case(predictor, task, boxes, options or SegmentOptions(), run)
+    if run is not None:
+        run.add(task, result, made_of)
+    return result
+
+
+def _segment_case(
+    predictor: BoxPredictor, task: SegmentTask, boxes: BoxSource, options: SegmentOptions, run: SegmentRun | None
+) -> CaseResult:
     start = time.perf_counter()
     image = task.input.read()
     prompts = boxes(task.input, image)
@@ -325,7 +486,7 @@ def segment_case(
     outputs: tuple[Path, ...] = ()
     if options.separate:
         masks = [found.mask for found in prediction.masks]
-        outputs = _write_separate(task, image, prompts, masks, options.palette)
+        outputs = _write_separate(task, image, prompts, masks, options.palette, run)
     else:
         objects = prediction.label_map(options.overlap)
         masks = [objects[slices(box)] == number for number, box in enumerate(prompts.boxes, 1)]
@@ -382,7 +543,12 @@ def _captions(result: CaseResult) -> list[str]:
 
 
 def _write_separate(
-    task: SegmentTask, image: Image, prompts: BoxPrompts, masks: Sequence[NDArray[np.bool_]], palette: bool
+    task: SegmentTask,
+    image: Image,
+    prompts: BoxPrompts,
+    masks: Sequence[NDArray[np.bool_]],
+    palette: bool,
+    run: SegmentRun | None,
 ) -> tuple[Path, ...]:
     """Writes each object's whole mask, see `SegmentOptions`; returns the files."""
     found = format_of(task.output)
@@ -393,12 +559,16 @@ def _write_separate(
         whole[slices(box)] = mask
         segments.append(Segment(label, f"object {number}, label {label}", whole))
     if found.kind in ("dicom", "npz"):
-        check_outputs([(task.output, task.output)], (), overwrite=task.overwrite)
+        check_outputs([(task.output, task.output)], (), overwrite=task.overwrite, is_own=task.is_own)
+        if run is not None:
+            run.plan([task.output])
         empty = image.with_pixels(np.zeros(image.shape, np.uint8))
         write_labels(task.output, empty, segments=segments, algorithm="SEMIAUTOMATIC")
         return (task.output,)
     outputs = [beside(task.output, found.ending, f"_{number}{found.ending}") for number in range(1, len(masks) + 1)]
-    check_outputs([(path, path) for path in outputs], task.kept, overwrite=task.overwrite)
+    check_outputs([(path, path) for path in outputs], task.kept, overwrite=task.overwrite, is_own=task.is_own)
+    if run is not None:
+        run.plan(outputs)
     for path, segment in zip(outputs, segments, strict=True):
         assert segment.mask is not None
         values = segment.mask.astype(label_dtype([segment.label])) * segment.label

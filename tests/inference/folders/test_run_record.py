@@ -35,7 +35,7 @@ def resumed(files, **changes):
 def written(files):
     image, mask = files
     record = record_of(files)
-    record.add("a", describe_outputs([mask]), describe_inputs([image]))
+    record.add("a", describe_outputs([mask], mask.parent), describe_inputs([image]))
     record.flush()
     return record
 
@@ -47,7 +47,7 @@ def is_done(record, files):
 def test_descriptions(files):
     image, mask = files
     digest = "48bf9b4f142ab45cac6f33cf99415bca6ca8e07608a031237aa76560fec2204b"  # printf mask | sha256sum
-    assert describe_outputs([mask]) == {"a.png": {"sha256": digest, "size": 4}}
+    assert describe_outputs([mask], mask.parent) == {"a.png": {"sha256": digest, "size": 4}}
     assert describe_inputs([image]) == {
         "a_0000.png": {
             "sha256": hashlib.sha256(b"image").hexdigest(),
@@ -108,12 +108,37 @@ def test_files_that_a_header_names_are_inputs_too(files, header, text, data):
     record = record_of(files)
     inputs = describe_inputs([image])
     assert sorted(inputs) == sorted([header, *data])
-    record.add("a", describe_outputs([mask]), inputs)
+    record.add("a", describe_outputs([mask], mask.parent), inputs)
     assert record.is_done("a", [mask], [image])
     for name in data:
         image.with_name(name).write_bytes(b"2")
         assert not record.is_done("a", [mask], [image])
         image.with_name(name).write_bytes(b"1")
+
+
+def test_inputs_of_equal_names_are_kept_apart(files):
+    """As those of a DICOM series in several folders."""
+    image, mask = files
+    other = image.parent / "other" / image.name
+    other.parent.mkdir()
+    other.write_bytes(b"2")
+    record = record_of(files)
+    inputs = describe_inputs([image, other])
+    assert len(inputs) == 2
+    record.add("a", describe_outputs([mask], mask.parent), inputs, prompts=[1])
+    assert record.is_done("a", [mask], [image, other], prompts=[1])
+    assert not record.is_done("a", [mask], [image, other], prompts=[2])
+    assert not record.is_done("a", [mask], [image, other], unknown=None)
+    other.write_bytes(b"3")
+    assert not record.is_done("a", [mask], [image, other])
+
+
+def test_outputs_in_folders_are_told_apart(files):
+    mask = files[1]
+    overlay = mask.parent / "overlays" / mask.name
+    overlay.parent.mkdir()
+    overlay.write_bytes(b"picture")
+    assert sorted(describe_outputs([mask, overlay], mask.parent)) == ["a.png", "overlays/a.png"]
 
 
 def test_what_a_killed_run_was_going_to_write_is_its_own(files):
