@@ -85,6 +85,16 @@ def check_itk_header(path: Path) -> None:
         _check_pixels(path, _read_gipl(path))
 
 
+def states_spacing(path: Path) -> bool:
+    """Whether a file, its header intact, states its pixel size; where a NRRD or MHA does not, ITK takes 1 mm."""
+    reader = itk_reader(path)
+    if reader == "MetaImageIO":
+        return not {"ElementSpacing", "ElementSize"}.isdisjoint(_mha_fields(path).values)
+    if reader == "NrrdImageIO":
+        return not {"spacings", "space directions"}.isdisjoint(_nrrd_fields(path).values)
+    return True
+
+
 def _check_pixels(path: Path, pixels: _Pixels) -> None:
     check_voxels(path, pixels.sizes)
     expected = math.prod(pixels.sizes) * pixels.item

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nnsam.errors import InputError
 from nnsam.io.image import Geometry, Image, check_geometry, decoding, make_image, make_labels
-from nnsam.io.itk_headers import check_itk_header, itk_reader
+from nnsam.io.itk_headers import check_itk_header, itk_reader, states_spacing
 from nnsam.io.limits import check_voxels
 from nnsam.io.nifti import is_nifti, read_nifti, read_nifti_header, read_nifti_labels
 
@@ -144,10 +144,12 @@ def _to_image(source: Path, volume: Any) -> Image:
     if components not in (1, 3, 4):
         raise InputError(f"{source} has {components} values per pixel; expected grey, RGB or RGBA.")
     pixels = sitk.GetArrayFromImage(volume)
+    notice = f"{source} states no size of its pixels; 1 mm is taken, as other programs do."
     return make_image(
         source,
         pixels if components == 1 or np.iscomplexobj(pixels) else pixels[..., :3],
         volume.GetDimension(),
         kind="volume",
         geometry=itk_geometry(volume),
+        notices=() if states_spacing(source) else (notice,),
     )

@@ -37,6 +37,13 @@ def to_challenge(boxes: ArrayLike) -> NDArray:
 _AXES = {2: "x_min, y_min, x_max, y_max", 3: "x_min, y_min, z_min, x_max, y_max, z_max"}
 
 
+def _holds_others(boxes: object) -> bool:
+    """Whether there are truth values or texts among the numbers, which NumPy would turn into numbers."""
+    if isinstance(boxes, (list, tuple)):
+        return any(map(_holds_others, boxes))
+    return isinstance(boxes, (bool, str, bytes)) or (isinstance(boxes, np.ndarray) and boxes.dtype.kind in "bSU")
+
+
 def check_boxes(boxes: ArrayLike, shape: Sequence[int], source: str = "boxes") -> NDArray[np.int64]:
     """Checks boxes in the users' convention against an image and returns them as this package's, (N, 2 D).
 
@@ -59,8 +66,8 @@ def check_boxes(boxes: ArrayLike, shape: Sequence[int], source: str = "boxes") -
     expected = f"[{_AXES[dimensions]}]"
     array: NDArray[np.float64] | None
     try:
-        array = np.asarray(boxes, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
+        array = None if _holds_others(boxes) else np.asarray(boxes, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError, RecursionError):
         array = None
     if array is None or array.ndim == 0:
         raise InputError(f"{source}: expected boxes as {expected}, all numbers; found {shown(boxes)}")

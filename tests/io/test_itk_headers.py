@@ -190,3 +190,21 @@ def test_the_ending_decides_who_reads(tmp_path):
     write_mha(tmp_path / "a.nrrd")
     for name in ("a.mha", "a.nrrd"):
         refuse(tmp_path / name, "cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("a.mha", b"NDims = 2\nDimSize = 4 3\nElementType = MET_UCHAR\n%sElementDataFile = LOCAL\n"),
+        ("a.nrrd", b"NRRD0004\ntype: uint8\ndimension: 2\nsizes: 4 3\nencoding: raw\n%s\n"),
+    ],
+)
+def test_a_missing_pixel_size_is_told(tmp_path, name, header):
+    line = b"ElementSpacing = 2 2\n" if name == "a.mha" else b"spacings: 2 2\n"
+    path = tmp_path / name
+    path.write_bytes(header % b"" + bytes(range(12)))
+    image = read_image(path)
+    assert image.spacing == (1, 1)
+    assert [*image.notices] == [f"{path} states no size of its pixels; 1 mm is taken, as other programs do."]
+    path.write_bytes(header % line + bytes(range(12)))
+    assert (read_image(path).spacing, read_image(path).notices) == ((2, 2), ())

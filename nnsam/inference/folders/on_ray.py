@@ -17,6 +17,7 @@ from nnsam.errors import InputError, NnsamError
 from nnsam.inference.bundle import Bundle, is_bundle
 from nnsam.inference.folders.predict import CaseOutcome, FolderReport, FolderRun, RunOptions, output_files, predict_one
 from nnsam.io.finding import Case
+from nnsam.io.limits import allowing_voxels, max_voxels
 from nnsam.support.drafts import destination_name
 from nnsam.support.ray_cluster import RETRIES, WorkerLost, connected, free_processors, spread
 
@@ -77,7 +78,7 @@ def predict_on_ray(
     try:
         with connected(address, workers) as (count, processors):
             place = bundle.folder.absolute(), bundle.digest, Path(output).absolute()
-            worker = _Worker(*place, options, threads or processors)
+            worker = _Worker(*place, options, threads or processors, max_voxels())
             with closing(spread(worker, tasks, count, tick=_TICK_SECONDS, num_cpus=processors)) as endings:
                 start, waits = time.monotonic(), True
                 for ending in endings:
@@ -111,6 +112,7 @@ class _Worker:
     output: Path
     options: RunOptions
     threads: int
+    voxels: int
     predictor: "Predictor | None" = field(default=None, init=False)
 
     def __call__(self, task: _Task) -> CaseOutcome | NnsamError:
@@ -120,7 +122,8 @@ class _Worker:
         except NnsamError as error:
             return error
         try:
-            return predict_one(self.predictor, *task, self.options)
+            with allowing_voxels(self.voxels):
+                return predict_one(self.predictor, *task, self.options)
         except NnsamError as error:  # the same on every worker
             return CaseOutcome(task[0].name, task[1], error=str(error))
 

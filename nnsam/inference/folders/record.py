@@ -96,7 +96,7 @@ class RunRecord:
         folder: where outputs and record are.
         bundle: digest of the model.
         settings: everything else that results depend on; values that JSON can hold.
-        cases: case -> its "outputs" and "inputs", see `describe_outputs` and `describe_inputs`, and what else was noted.
+        cases: case -> "outputs" and "inputs", see `describe_outputs` and `describe_inputs`, and what else was noted.
         has_written: see `own_outputs`, as it was before this run.
     """
 

@@ -109,7 +109,10 @@ def rescaling(data: Any, number: int) -> tuple[Fraction, Fraction]:
     place = frame_item(groups, "PixelValueTransformationSequence")
     place = data if place is None else place
     slope, intercept = (place.get(name) for name in ("RescaleSlope", "RescaleIntercept"))
-    return _fraction(slope, 1), _fraction(intercept, 0)
+    scale = _fraction(slope, 1)
+    if scale == 0:
+        raise ValueError("its rescale slope is 0, which would make all values the same; expected another number")
+    return scale, _fraction(intercept, 0)
 
 
 # Of what double precision holds, subnormal numbers too.

@@ -148,9 +148,16 @@ def test_drafts_of_killed_workers_are_removed_and_nothing_else(here, bundle, ima
     ]
 
 
-def worker_of(folder, digest, output):
+def worker_of(folder, digest, output, voxels=2**31):
     """As a worker gets it: through pickle."""
-    return pickle.loads(pickle.dumps(on_ray._Worker(folder, digest, output, OPTIONS, 1)))
+    return pickle.loads(pickle.dumps(on_ray._Worker(folder, digest, output, OPTIONS, 1, voxels)))
+
+
+def test_workers_know_how_large_images_may_be(bundle, images, tmp_path, monkeypatch):
+    monkeypatch.delenv("NNSAM_MAX_VOXELS", raising=False)
+    digest, task = Predictor.open(bundle).bundle.digest, (cases_of(images)[0], tmp_path / "case0.png")
+    assert "more than the limit of 10" in worker_of(bundle, digest, tmp_path, 10)(task).error
+    assert not worker_of(bundle, digest, tmp_path)(task).error
 
 
 def test_a_machine_that_does_not_see_the_files_is_named(bundle, images, tmp_path):

@@ -135,6 +135,7 @@ def test_no_pixels_and_two_kinds_of_pixels_are_refused():
         {"ImageOrientationPatient": ["nan", "0", "0", "0", "1", "0"]},
         {"RescaleSlope": "nan", "RescaleIntercept": "0"},
         {"RescaleSlope": "1e999999999", "RescaleIntercept": "0"},
+        {"RescaleSlope": "0", "RescaleIntercept": "0"},
         {"RescaleSlope": "1e309", "RescaleIntercept": "0"},
         {"RescaleSlope": "1e-999999999", "RescaleIntercept": "0"},
     ],
