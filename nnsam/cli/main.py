@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     command = next((word for word in argv if not word.startswith("-")), None)
     args = build_parser(command).parse_args(argv)
-    with unbroken_output(), terminable():
+    with unbroken_output():
         return _run(args)
 
 
@@ -109,7 +109,7 @@ def _run(args: argparse.Namespace) -> int:
     try:
         with suppress(OSError):  # no place for temporary files at all
             remove_stale_drafts(Path(tempfile.gettempdir()))  # which may hold patients' images
-        with told_warnings(args.command), allowing_voxels(getattr(args, "max_voxels", None)):
+        with told_warnings(args.command), allowing_voxels(getattr(args, "max_voxels", None)), terminable():
             return int(importlib.import_module(COMMANDS[args.command][0]).run(args))
     except NnsamError as error:
         if os.environ.get("NNSAM_TRACEBACK"):

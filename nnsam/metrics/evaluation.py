@@ -17,6 +17,7 @@ from nnsam.io.reading import read_labels
 from nnsam.metrics.classes import Classes, classes_from_values, read_classes
 from nnsam.metrics.masks import CaseMasks
 from nnsam.metrics.profiles import Profile, ScoringOptions, find_profile
+from nnsam.support.concurrency import pass_on_ending
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ def evaluate(
                 case, pairs[case], classes, spacing, rules, options, reference_key
             )
         except Exception as error:  # of one case, whatever it is; the others are scored
+            pass_on_ending()
             if not keep_going:
                 raise
             failures[case] = _sentence(case, error)
@@ -209,6 +211,7 @@ def _find_classes(
             try:
                 found.update(np.unique(_read(path, key, rules).pixels).tolist())
             except Exception as error:  # told when the case is scored
+                pass_on_ending()
                 if not keep_going:
                     raise
                 failures.append(_sentence(case, error))

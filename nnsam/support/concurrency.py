@@ -47,26 +47,85 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, as sent by `kill`, containers and batch systems; it ends work as Ctrl-C does."""
 
 
+# What the process was told by a signal and has not done yet.
+_told: type[KeyboardInterrupt] | None = None
+# Blocks of `uninterrupted` that the main thread is in, and whether a signal waits for their end.
+_depth, _waits = 0, False
+
+
+def pass_on_ending() -> None:
+    """Raises anew what SIGTERM or Ctrl-C raised, in a handler of other errors.
+
+    Libraries that call back from native code (PyTorch's writer of files, OpenVINO's converter) make their own errors
+    of whatever is raised there. Without this a loop that survives the failure of a case would survive the signal, too.
+
+    Raises:
+        Terminated: after SIGTERM.
+        KeyboardInterrupt: after Ctrl-C.
+    """
+    if _told is not None:
+        raise _told
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Lets SIGTERM and Ctrl-C wait for the end of the block, for a few quick steps that belong together.
+
+    Raises:
+        Terminated: at the end, after SIGTERM.
+        KeyboardInterrupt: at the end, after Ctrl-C.
+    """
+    global _depth, _waits
+    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+        yield
+        return
+    _depth += 1
+    try:
+        yield
+    finally:
+        _depth -= 1
+        if _waits and not _depth:
+            _waits = False
+            pass_on_ending()
+
+
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Raises `Terminated` in the block at the first SIGTERM, so that it leaves nothing behind; main thread only."""
+    """Raises `Terminated` in the block at the first SIGTERM, so that it leaves nothing behind; main thread only.
+
+    An error that leaves the block after SIGTERM or Ctrl-C is replaced by what the signal means.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     process = os.getpid()
 
-    def terminate(number: int, frame: object) -> None:
-        if os.getpid() != process:  # a fork, whose owner ends it so
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        signal.signal(number, signal.SIG_IGN)  # while it is tidied up
-        raise Terminated
+    def tell(number: int, frame: object) -> None:
+        global _told, _waits
+        if number == signal.SIGTERM:
+            if os.getpid() != process:  # a fork, whose owner ends it so
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            signal.signal(number, signal.SIG_IGN)  # while it is tidied up
+        _told = Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        _waits = _depth > 0
+        if not _waits:
+            raise _told
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    global _told, _waits
+    _told, _waits = None, False
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, tell)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, tell)
     try:
         yield
+    except Exception:
+        pass_on_ending()
+        raise
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+        _told = None
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 _PATIENCE_SECONDS = 5.0

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nnsam.errors import InputError
+from nnsam.support.concurrency import uninterrupted
 
 try:
     import fcntl
@@ -49,16 +50,18 @@ def draft_of(destination: Path, is_folder: bool = False) -> Iterator[Path]:
     Raises:
         InputError: there cannot be written, or the disk was found full in the block.
     """
+    made: list[tuple[Path, int | None]] = []
     try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        if destination.parent not in _tidied:
-            _tidied.add(destination.parent)
-            remove_stale_drafts(destination.parent)
-        draft, lock = _make(destination, is_folder)
-    except OSError as error:
-        raise InputError(f"{destination} cannot be written ({error.strerror or error}).") from error
-    try:
-        yield draft
+        try:
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            if destination.parent not in _tidied:
+                _tidied.add(destination.parent)
+                remove_stale_drafts(destination.parent)
+            with uninterrupted():
+                made.append(_make(destination, is_folder))
+        except OSError as error:
+            raise InputError(f"{destination} cannot be written ({error.strerror or error}).") from error
+        yield made[0][0]
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
@@ -66,9 +69,11 @@ def draft_of(destination: Path, is_folder: bool = False) -> Iterator[Path]:
             f"{destination} cannot be written ({error.strerror}): the disk is full; free space or name another disk."
         ) from error
     finally:
-        _remove(draft)
-        if lock is not None:
-            os.close(lock)
+        with uninterrupted():
+            for draft, lock in made:
+                _remove(draft)
+                if lock is not None:
+                    os.close(lock)
 
 
 @contextmanager

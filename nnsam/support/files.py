@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nnsam.errors import InputError
+from nnsam.support.concurrency import uninterrupted
 from nnsam.support.drafts import NEW, OLD, draft_of, exchange, recover, temporary_folder, to_disk
 from nnsam.support.text import clipped
 
@@ -94,12 +95,13 @@ def replaced_folder(destination: str | Path) -> Iterator[Path]:
         if exchange(new, destination):
             return
         try:
-            os.replace(destination, old)
-            try:
-                os.replace(new, destination)
-            except BaseException:
-                os.replace(old, destination)
-                raise
+            with uninterrupted():
+                os.replace(destination, old)
+                try:
+                    os.replace(new, destination)
+                except BaseException:
+                    os.replace(old, destination)
+                    raise
         except OSError as error:
             raise InputError(f"{destination} cannot be replaced ({error.strerror or error}).") from error
 

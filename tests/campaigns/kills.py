@@ -338,6 +338,8 @@ def _become(words: list[str], work: Path, errors: int, limit: int | None) -> Non
         os.dup2(nothing, 0)
         os.dup2(nothing, 1)
         os.dup2(errors, 2)
+        # Of their own, since those of this process believe that they write to what its were opened on.
+        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         from nnsam.cli.main import main

@@ -2,6 +2,7 @@
 
 import json
 import locale
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -390,6 +391,23 @@ def done(words, capsys):
     lines = capsys.readouterr().out.splitlines()
     before = sum("was done before" in line for line in lines)
     return len(lines) - before, before
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_is_no_failure_of_a_case(predictor, folder, tmp_path, monkeypatch, capsys, number, code):
+    monkeypatch.setattr(signal, "default_int_handler", signal.getsignal(signal.SIGINT))
+
+    def signalled(boxes, mode="zoom"):
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt as error:  # as native code does with what is raised while it runs
+            raise RuntimeError("an exception of the network") from error
+
+    monkeypatch.setattr(predictor, "predict_inside", signalled)
+    assert segment("-i", folder, *BOXES, "-o", tmp_path / "out") == code
+    errors = capsys.readouterr().err
+    assert "0 of 5 inputs are done" in errors
+    assert errors.splitlines()[-1] == f"nnsam segment: {'terminated' if code == 143 else 'interrupted'}"
 
 
 def test_a_folder_is_continued_case_by_case(predictor, folder, tmp_path, capsys):

@@ -11,6 +11,7 @@ import pytest
 
 from nnsam.errors import InputError
 from nnsam.support import drafts
+from nnsam.support.concurrency import Terminated, terminable
 from nnsam.support.drafts import destination_name, draft_of, exchange, recover, remove_stale_drafts, temporary_folder
 from nnsam.support.files import atomic_file, atomic_folder, replaced_folder
 
@@ -275,4 +276,22 @@ def test_sigterm_is_handled_as_ctrl_c(tmp_path):
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 143
     assert errors == "nnsam evaluate: terminated\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("step", ["_lock", "_remove"])
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_signal_between_making_and_removing_leaves_nothing(tmp_path, monkeypatch, step, is_folder):
+    real, calls = getattr(drafts, step), []
+
+    def signalled(draft):
+        calls.append(draft)
+        signal.raise_signal(signal.SIGTERM)
+        assert draft.exists()  # it waits for the end of the step
+        return real(draft)
+
+    monkeypatch.setattr(drafts, step, signalled)
+    with pytest.raises(Terminated), terminable(), drafts.draft_of(tmp_path / "a", is_folder):
+        pass
+    assert len(calls) == 1
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.fake_study import is_alive, wait_until
 
-from nnsam.support.concurrency import end, start_guarded
+from nnsam.support.concurrency import Terminated, end, pass_on_ending, start_guarded, terminable
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
@@ -89,3 +89,49 @@ def test_waiting_costs_no_time(tmp_path):
         process.wait()
     assert time.process_time() - start < 0.5
     assert float((tmp_path / "log").read_text()) < 0.5
+
+
+@pytest.fixture
+def pythons_own_ctrl_c():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def signalled_in_native_code(number):
+    """As PyTorch and OpenVINO do with what their callbacks raise."""
+    try:
+        signal.raise_signal(number)
+    except KeyboardInterrupt as error:
+        raise RuntimeError("unexpected pos 8731392 vs 8731288") from error
+
+
+def three_cases(number, done):
+    with terminable():
+        for case in range(3):
+            try:
+                signalled_in_native_code(number)
+            except Exception:
+                pass_on_ending()
+                done.append(case)
+
+
+def fails_by_itself():
+    with terminable():
+        pass_on_ending()
+        raise RuntimeError("by itself")
+
+
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_that_a_library_made_an_error_of_ends_the_work(pythons_own_ctrl_c, number, kind):
+    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    done = []
+    with pytest.raises(KeyboardInterrupt) as raised:
+        three_cases(number, done)
+    assert (raised.type, done) == (kind, [])
+    with pytest.raises(KeyboardInterrupt) as raised, terminable():
+        signalled_in_native_code(number)
+    assert raised.type is kind
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
+    with pytest.raises(RuntimeError, match="by itself"):  # earlier signals are forgotten
+        fails_by_itself()

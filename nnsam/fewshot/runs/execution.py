@@ -26,6 +26,7 @@ from nnsam.fewshot.study import layout
 from nnsam.fewshot.study.cases import read_cases, write_cases
 from nnsam.fewshot.study.planning import PlanOptions, plan_subset
 from nnsam.fewshot.study.protocol import Protocol
+from nnsam.support.concurrency import pass_on_ending
 from nnsam.support.drafts import to_disk
 from nnsam.support.machine import describe_briefly, versions
 
@@ -119,8 +120,10 @@ class _Run:
             self._start()
             self._steps(model)
         except NnsamError as error:
+            pass_on_ending()
             self._fail(str(error))
         except Exception as error:  # recorded, so that the other runs go on
+            pass_on_ending()
             with open(self.log, "a", encoding="utf-8") as file:
                 traceback.print_exc(file=file)
             self._fail(f"{type(error).__name__}: {error}; see {LOG}")

@@ -14,6 +14,7 @@ from nnsam.inference.folders.pipeline import RunCancelled, run_jobs
 from nnsam.inference.folders.record import RECORD, RunRecord, describe_inputs, describe_outputs, has_record
 from nnsam.io.formats import beside
 from nnsam.io.writing import write_class_probabilities
+from nnsam.support.concurrency import pass_on_ending
 from nnsam.support.files import load_json, write_json
 from nnsam.support.outputs import check_outputs
 
@@ -163,6 +164,7 @@ class CaseJob:
         except RunCancelled:
             raise
         except Exception as error:
+            pass_on_ending()
             self._fail(error)
         finally:
             self.outcome.seconds[name] = time.perf_counter() - start

@@ -24,6 +24,7 @@ from nnsam.io.image import Image, Segment, reason_of
 from nnsam.io.overlay import DrawnObject, draw_segmentation
 from nnsam.io.writing import write_labels, write_object_probabilities, write_png
 from nnsam.prompts.box_files import BoxPrompts, BoxSource
+from nnsam.support.concurrency import pass_on_ending
 from nnsam.support.outputs import check_outputs
 
 
@@ -440,13 +441,18 @@ def segment_files(
         try:
             earlier = run.earlier(task) if run is not None else None
             report.results.append(earlier or segment_case(predictor, task, boxes, options, run))
-        except NnsamError as error:
-            report.failures[task.input.path] = str(error)
-        except MemoryError as error:
-            report.failures[task.input.path] = f"{task.input.path} needs more memory than there is ({reason_of(error)})"
         except Exception as error:  # of one case, whatever it is; the others are done
-            report.failures[task.input.path] = f"{task.input.path}: {type(error).__name__}: {reason_of(error)}"
+            pass_on_ending()
+            report.failures[task.input.path] = _failure(task, error)
     return report
+
+
+def _failure(task: SegmentTask, error: Exception) -> str:
+    if isinstance(error, NnsamError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"{task.input.path} needs more memory than there is ({reason_of(error)})"
+    return f"{task.input.path}: {type(error).__name__}: {reason_of(error)}"
 
 
 def segment_case(
