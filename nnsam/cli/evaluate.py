@@ -138,6 +138,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_paths(args: argparse.Namespace) -> None:
     """Says what a file would overwrite before the work."""
+    from nnsam.io.formats import with_data_files
     from nnsam.support.outputs import check_outputs, is_report
 
     def is_own(path: Path) -> bool:
@@ -145,6 +146,7 @@ def _check_paths(args: argparse.Namespace) -> None:
 
     inputs = [Path(path) for path in (args.predictions, args.references, args.labels) if path is not None]
     beside = [file for folder in inputs if folder.is_dir() for file in folder.iterdir()]
+    inputs = with_data_files(inputs)
     outputs = [("--json", args.json), ("--csv", args.csv)]
     check_outputs(
         outputs, [*inputs, *(file for file in beside if file.suffix not in (".json", ".csv") or not is_own(file))]

@@ -19,7 +19,7 @@ from nnsam.cli.parser import CommandParser
 from nnsam.errors import NnsamError
 from nnsam.io.limits import allowing_voxels
 from nnsam.nnunet.folders import unset_variable
-from nnsam.support.concurrency import TERMINATED, Terminated, terminable
+from nnsam.support.concurrency import TERMINATED, Terminated, terminable, uninterrupted
 from nnsam.support.drafts import DISK_FULL, remove_stale_drafts
 from nnsam.support.installation import how_to_install_all
 from nnsam.support.text import clipped
@@ -76,6 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     prepare_streams()
     argv = list(sys.argv[1:] if argv is None else argv)
+    if "" in argv:
+        print("nnsam: an argument is empty; is a variable of the shell unset?", file=sys.stderr)
+        return 1
     for problem in filter(None, (unset_variable(word.rpartition("=")[2]) for word in argv)):
         print(f"nnsam: {problem}", file=sys.stderr)
         return 1
@@ -107,9 +110,11 @@ def _about_the_machine(error: OSError | MemoryError) -> str:
 
 def _run(args: argparse.Namespace) -> int:
     try:
-        with suppress(OSError):  # no place for temporary files at all
-            remove_stale_drafts(Path(tempfile.gettempdir()))  # which may hold patients' images
         with told_warnings(args.command), allowing_voxels(getattr(args, "max_voxels", None)), terminable():
+            with suppress(OSError):  # no place for temporary files at all
+                with uninterrupted():  # it makes a file to find out
+                    place = Path(tempfile.gettempdir())
+                remove_stale_drafts(place)  # which may hold patients' images
             return int(importlib.import_module(COMMANDS[args.command][0]).run(args))
     except NnsamError as error:
         if os.environ.get("NNSAM_TRACEBACK"):

@@ -68,7 +68,7 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
         type=_step,
         default=None,
         metavar="S",
-        help="distance of neighbouring tiles as a share of their size, above 0 and at most 1; larger is quicker and "
+        help="distance of neighbouring tiles as a share of their size, 0.01 to 1; larger is quicker and "
         "less accurate (default: the model's, usually 0.5)",
     )
     parser.add_argument(
@@ -135,12 +135,14 @@ def _whole(least: int) -> Callable[[str], int]:
 
 
 def _step(text: str) -> float:
+    from nnsam.inference.tiles import LEAST_STEP
+
     try:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number above 0 and at most 1; found {text!r}")
+    if not LEAST_STEP <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from {LEAST_STEP} to 1; found {text!r}")
     return value
 
 
@@ -284,8 +286,10 @@ class _Task:
 def _plan(args: argparse.Namespace) -> _Task:
     """Says what is wrong with files and options before networks are loaded."""
     from nnsam.inference.bundle import Bundle, choose_precision
-    from nnsam.inference.folders.predict import IMAGES, RunOptions, output_files
+    from nnsam.inference.folders.predict import DATASET_JSON, IMAGES, RunOptions, output_files
+    from nnsam.inference.folders.record import RECORD
     from nnsam.io.finding import find_cases
+    from nnsam.io.formats import with_data_files
     from nnsam.support.outputs import check_outputs, is_report
 
     bundle = Bundle.open(args.bundle, "automatic")
@@ -303,10 +307,12 @@ def _plan(args: argparse.Namespace) -> _Task:
         args.threads,
     )
     file, report = _output_file(args, ending), ("--json", args.json)
-    inputs = [image for case in cases for image in case.files]
+    inputs = with_data_files(image for case in cases for image in case.files)
     maps = [(case.files[0], file or Path(args.output, case.name + ending)) for case in cases]
     written = [(image, path) for image, label_map in maps for path in output_files(label_map, ending, options)]
-    check_outputs([*written, report], inputs, IMAGES, models=[bundle.folder])
+    folder = Path(args.output)
+    own = [] if file is not None else [(folder, folder / name) for name in (DATASET_JSON, RECORD)]
+    check_outputs([*written, *own, report], inputs, IMAGES, models=[bundle.folder])
     alone = [*(written if file is not None else ()), report]  # a folder's record knows what was written there
     check_outputs(alone, (), overwrite=args.overwrite, is_own=lambda path: is_report(path, _REPORT_KEYS))
     return _Task(bundle, cases, options, note or chosen, file)

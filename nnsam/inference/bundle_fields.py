@@ -13,6 +13,7 @@ from typing import Any
 
 from nnsam.inference.automatic.preprocessing import SCHEMES
 from nnsam.inference.automatic.resampling import FUNCTIONS
+from nnsam.inference.tiles import LEAST_STEP
 from nnsam.io.nnunet_readers import READERS
 from nnsam.prompts.encoding import ENCODINGS
 from nnsam.support.openvino import PRECISIONS
@@ -235,7 +236,7 @@ _SECTIONS = _object(
                 "patch_size": _list(_whole(1, _MOST_PATCH_VOXELS), 2, 3),
                 "mirror_axes": _or_null(_list(_whole(0, 2), 0, 3)),
             },
-            {"step": _number(0, 1), "gaussian_sigma": _number(0, 100)},
+            {"step": _number(LEAST_STEP / 2, 1), "gaussian_sigma": _number(0, 100)},
         ),
         "labels": _object(
             {

@@ -17,6 +17,8 @@ _PEAK = 10
 # Gaussian kernels are cut off beyond this many standard deviations.
 _TRUNCATE = 4.0
 
+# Closer tiles than a hundredth of their size take days and change nothing.
+LEAST_STEP = 0.01
 Tile = tuple[int | slice, ...]
 
 

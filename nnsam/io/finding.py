@@ -19,6 +19,7 @@ from nnsam.io.formats import (
     image_formats,
     kind_of,
     label_formats,
+    with_data_files,
     without_ending,
 )
 from nnsam.io.image import Image, Kind
@@ -99,8 +100,10 @@ class InputFile:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What the image is read from: the path, and the files of a DICOM series."""
-        return (self.path, *(() if self.dicom is None else (header.path for header in self.dicom.headers)))
+        """What the image is read from: the path, files that its header names, and the files of a DICOM series."""
+        if self.dicom is None:
+            return tuple(with_data_files([self.path]))
+        return (self.path, *(header.path for header in self.dicom.headers))
 
     def read(self) -> Image:
         """Reads the image; see `read_image`.

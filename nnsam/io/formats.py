@@ -1,13 +1,15 @@
 """The formats of image files by their endings, and how files that belong to an image are called."""
 
-import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from nnsam.errors import InputError
 from nnsam.io.image import Kind
+from nnsam.io.itk_headers import pixel_files
 
 
 @dataclass(frozen=True)
@@ -177,24 +179,32 @@ def beside(output: Path, ending: str, suffix: str) -> Path:
     return output.with_name(output.name[: len(output.name) - len(ending)] + suffix)
 
 
-# Headers that name the files with the pixels, or that have them beside them under their own name.
-_NAMED_DATA = re.compile(r"^\s*(?:ElementDataFile\s*=|data ?file:)\s*(.+?)\s*$", re.MULTILINE | re.IGNORECASE)
-_HEADERS = (".mhd", ".nhdr", ".hdr")
-_HEADER_BYTES = 1 << 16
+# Headers whose pixels lie in files of their own: named there, or beside them under the header's own name.
+_NAMING, _ANALYZE = (".mhd", ".nhdr"), (".hdr",)
 
 
 def data_files(header: Path) -> list[Path]:
     """Returns the existing files beside a header of MetaImage, NRRD or Analyze that hold its pixels.
 
+    Raises:
+        InputError: a damaged header, or one that names what it may not.
+
     Example:
         >>> data_files(Path("heart.nii.gz"))
         []
     """
-    if header.suffix.lower() not in _HEADERS or not header.is_file():
-        return []
-    with header.open("rb") as file:
-        text = file.read(_HEADER_BYTES).decode("latin-1")
-    named = _NAMED_DATA.search(text)
-    names = [] if named is None else [named[1], *text[named.end() :].splitlines()]
-    beside_it = [*(header.parent / name.strip() for name in names if name.strip()), header.with_suffix(".img")]
-    return sorted({path for path in beside_it if path != header and path.parent == header.parent and path.is_file()})
+    ending = header.suffix.lower()
+    if ending in _NAMING and header.is_file():
+        return pixel_files(header)
+    image = header.with_suffix(".img")
+    return [image] if ending in _ANALYZE and image.is_file() else []
+
+
+def with_data_files(paths: Iterable[Path]) -> list[Path]:
+    """Files, each followed by its `data_files`, as far as its header can be read."""
+    found: list[Path] = []
+    for path in paths:
+        found.append(path)
+        with suppress(InputError, OSError):
+            found += data_files(path)
+    return found

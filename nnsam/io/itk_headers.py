@@ -85,6 +85,21 @@ def check_itk_header(path: Path) -> None:
         _check_pixels(path, _read_gipl(path))
 
 
+def pixel_files(path: Path) -> list[Path]:
+    """The files beside a NRRD or MHA header that hold its pixels; none where they follow it.
+
+    Raises:
+        InputError: no such header, or one that names what it may not; see `check_itk_header`.
+    """
+    reader = itk_reader(path)
+    names: tuple[str, ...] = ()
+    if reader == "MetaImageIO":
+        names = _mha_files(path, _mha_fields(path))
+    elif reader == "NrrdImageIO":
+        names = _nrrd_files(path, _nrrd_fields(path))
+    return [_beside(path, name) for name in names]
+
+
 def states_spacing(path: Path) -> bool:
     """Whether a file, its header intact, states its pixel size; where a NRRD or MHA does not, ITK takes 1 mm."""
     reader = itk_reader(path)

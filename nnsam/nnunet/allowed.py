@@ -47,6 +47,24 @@ _CLASSES = {
     "label_manager": frozenset({"LabelManager"}),
 }
 # A class's name; nnU-Net looks for trainers in its own package and in folders that the user named.
+# Far beyond what planners choose: a network of a billion layers would fill the memory before its weights are missed.
+_MOST = {
+    "n_stages": 20,
+    "features_per_stage": 8192,
+    "n_conv_per_stage": 64,
+    "n_blocks_per_stage": 64,
+    "n_conv_per_stage_decoder": 64,
+    "kernel_sizes": 64,
+    "strides": 64,
+    # of configurations of nnU-Net before 2.4
+    "UNet_base_num_features": 8192,
+    "unet_max_num_features": 8192,
+    "n_conv_per_stage_encoder": 64,
+    "conv_kernel_sizes": 64,
+    "pool_op_kernel_sizes": 64,
+    "patch_size": 1 << 20,
+}
+_MOST_ENTRIES = 200
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w{0,199}", re.ASCII)
 _SHOWN = 80
 
@@ -76,6 +94,7 @@ def check_plans(plans: Mapping[str, Any], source: str | Path) -> None:
             _check_class(scheme, "normalization_schemes", source)
         if settings.get("UNet_class_name") not in (None, *_OLD_NETWORKS):
             raise _refusal(settings["UNet_class_name"], "a network", _OLD_NETWORKS, source)
+        _check_sizes(settings, source)
         if "architecture" in settings:
             check_architecture(settings["architecture"], source)
 
@@ -94,6 +113,7 @@ def check_architecture(architecture: Any, source: str | Path) -> None:
         raise _refusal(name, "a network", NETWORKS, source)
     if not isinstance(arguments, Mapping) or not isinstance(imported, list):
         raise InputError(f"{source} describes its network incompletely; expected the plans that nnU-Net wrote.")
+    _check_sizes(arguments, source)
     for key in imported:
         if not isinstance(key, str) or key not in _KINDS:
             raise _refusal(key, "an argument to be imported", _KINDS, source)
@@ -103,6 +123,30 @@ def check_architecture(architecture: Any, source: str | Path) -> None:
                 f"{source} names {_shown(value)} as {key}, which nnsam does not import; expected a class of torch.nn "
                 "such as nnU-Net's planners write, so use plans of nnU-Net's own."
             )
+
+
+def _check_sizes(settings: Mapping[str, Any], source: str | Path) -> None:
+    for key, most in _MOST.items():
+        numbers = _flat(settings.get(key))
+        if len(numbers) > _MOST_ENTRIES or any(
+            type(number) is not int or not 0 <= number <= most for number in numbers
+        ):
+            raise InputError(
+                f"{source} states {_shown(settings[key])} as {key}; expected whole numbers up to {most}, as nnU-Net's "
+                "planners write, so copy the plans again."
+            )
+
+
+def _flat(value: Any, depth: int = 0) -> list[Any]:
+    """Entries of a list of lists; nothing for what is absent, and no more than are too many."""
+    if value is None:
+        return []
+    if not isinstance(value, (list, tuple)) or depth > 3:
+        return [value]
+    found: list[Any] = []
+    for entry in value[: _MOST_ENTRIES + 1]:
+        found += [entry] if entry is None else _flat(entry, depth + 1)
+    return found
 
 
 def check_trainer_name(name: Any, source: str | Path) -> str:

@@ -45,7 +45,7 @@ class BoxSource:
     Attributes:
         find: raises InputError where a case has no boxes or they do not fit.
         origin: what the boxes of a case are made of besides its own file, as JSON can hold it: other boxes have
-            another one. Label images have the hash of theirs.
+            another one. Label images have the hash of theirs. None where there are no boxes for a case.
     """
 
     find: Callable[[InputFile, Image], BoxPrompts]
@@ -78,9 +78,9 @@ def open_box_source(
     """
     if boxes is not None:
         given = [list(box) for box in boxes]
-        return BoxSource(lambda file, image: _prompts(list(boxes), None, image, "--box"), lambda file: given)
+        return BoxSource(lambda file, image: _prompts(list(boxes), None, image, "--box"), lambda file: ["given", given])
     if path is None:
-        return BoxSource(_own_boxes, lambda file: None)
+        return BoxSource(_own_boxes, lambda file: ["own"])
     path = Path(path)
     if path.name.lower().endswith(".json"):
         return _json_source(path, inputs)
@@ -129,7 +129,10 @@ def _json_source(path: Path, inputs: Sequence[InputFile] | None) -> BoxSource:
         return None if by_name is None else next((name for name in _names(file) if name in by_name), None)
 
     def origin(file: InputFile) -> Any:
-        return content if by_name is None else by_name.get(name_of(file))
+        if by_name is None:
+            return ["json", content]
+        name = name_of(file)
+        return None if name is None else ["json", by_name[name]]
 
     def find(file: InputFile, image: Image) -> BoxPrompts:
         entry, source = content, str(path)
@@ -173,7 +176,7 @@ def _label_source(path: Path) -> BoxSource:
 
     def origin(file: InputFile) -> Any:
         found = labels_of(file)
-        return None if found is None else [sha256_of_file(part) for part in (found, *data_files(found))]
+        return None if found is None else ["labels", *(sha256_of_file(part) for part in (found, *data_files(found)))]
 
     def find(file: InputFile, image: Image) -> BoxPrompts:
         found = labels_of(file)

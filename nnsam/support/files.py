@@ -5,8 +5,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,23 @@ def is_passed_through(destination: Path) -> bool:
     return is_special or str(destination).startswith(_STREAMS)
 
 
+_noting: ContextVar[Callable[[Path, Path], object] | None] = ContextVar("noting", default=None)
+
+
+@contextmanager
+def before_replacing(note: Callable[[Path, Path], object]) -> Iterator[None]:
+    """Has a function told of every file that this thread writes in the block, just before it gets its name.
+
+    Args:
+        note: called with the destination and the complete file that is to become it; what it raises keeps that away.
+    """
+    token = _noting.set(note)
+    try:
+        yield
+    finally:
+        _noting.reset(token)
+
+
 @contextmanager
 def atomic_file(destination: str | Path) -> Iterator[Path]:
     """Gives a temporary path beside `destination` that replaces it when the block ends without error.
@@ -142,6 +160,9 @@ def atomic_file(destination: str | Path) -> Iterator[Path]:
     with draft_of(destination) as temporary:
         yield temporary
         to_disk(temporary)  # else a power cut may leave an empty file under the name
+        note = _noting.get()
+        if note is not None:
+            note(destination, temporary)
         os.replace(temporary, destination)
 
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from nnsam.errors import InputError, SetupError
+from nnsam.support.text import shown
 
 _TELEMETRY = "openvino_telemetry"
 
@@ -79,14 +80,19 @@ def check_precision(name: str) -> str:
     return known
 
 
+MOST_THREADS = 4096
+
+
 def check_threads(threads: int) -> None:
     """Refuses what is no number of threads.
 
     Raises:
         InputError: no whole number, or a negative one.
     """
-    if not isinstance(threads, int) or threads < 0:
-        raise InputError(f"the number of threads is {threads!r}; expected 1 or more, or 0 for the library's choice")
+    if not isinstance(threads, int) or not 0 <= threads <= MOST_THREADS:
+        raise InputError(
+            f"the number of threads is {shown(threads)}; expected 1 to {MOST_THREADS}, or 0 for the library's choice"
+        )
 
 
 def compile_hint(precision: str) -> str:

@@ -13,15 +13,19 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnsam import weights
-from nnsam.errors import InputError
+from nnsam.errors import InputError, NnsamError
 from nnsam.nnunet.allowed import check_plans
 from nnsam.nnunet.checkpoint import read_nnunet_checkpoint
 from nnsam.nnunet.trainer_names import trainer_class
+from nnsam.support.concurrency import pass_on_ending
 from nnsam.support.files import atomic_file
 from nnsam.support.outputs import check_outputs
+from nnsam.support.text import clipped
 from nnsam.training.checks import check_configuration
 from nnsam.training.sam_trainer import fill_encoder
 
+# What nnU-Net writes into a checkpoint about its training, as far as it is used here.
+_ARGUMENTS = {"plans": dict, "configuration": str, "dataset_json": dict}
 OURS = ("sam.", "fusion.", "level_set_head.")
 
 
@@ -52,14 +56,7 @@ def write_warm_start(
         cls = trainer_class(trainer)
     except LookupError as error:
         raise InputError(str(error)) from None
-    arguments = checkpoint["init_args"]
-    check_plans(arguments["plans"], source)
-    check_configuration(arguments["plans"], arguments["configuration"], trainer)
-    plans = PlansManager(arguments["plans"])
-    configuration = plans.get_configuration(arguments["configuration"])
-    channels = determine_num_input_channels(plans, configuration, arguments["dataset_json"])
-    outputs = plans.get_label_manager(arguments["dataset_json"]).num_segmentation_heads
-    network: Any = cls.build_network_architecture(plans, configuration, channels, outputs, True)
+    network = _build(cls, checkpoint["init_args"], trainer, source)
     taken = checkpoint["network_weights"]
     try:
         missing, unknown = network.load_state_dict(taken, strict=False)
@@ -81,3 +78,30 @@ def write_warm_start(
             reason = error.__context__ if isinstance(error.__context__, OSError) else str(error).splitlines()[0]
             raise InputError(f"{target} cannot be written ({reason}); is the disk full?") from error
     return {"taken": len(taken), "added": len(network.state_dict()) - len(taken)}
+
+
+def _build(cls: Any, arguments: Any, trainer: str, source: str | Path) -> Any:
+    """The trainer's network for the plans in a checkpoint."""
+    wrong = [name for name, kind in _ARGUMENTS.items() if not isinstance(dict(arguments).get(name), kind)]
+    if wrong:
+        raise InputError(
+            f"{source} does not say what it was trained with (no usable {', '.join(wrong)} in init_args); expected a "
+            "checkpoint that nnU-Net wrote."
+        )
+    check_plans(arguments["plans"], source)
+    try:
+        check_configuration(arguments["plans"], arguments["configuration"], trainer)
+        plans = PlansManager(arguments["plans"])
+        configuration = plans.get_configuration(arguments["configuration"])
+        channels = determine_num_input_channels(plans, configuration, arguments["dataset_json"])
+        outputs = plans.get_label_manager(arguments["dataset_json"]).num_segmentation_heads
+        return cls.build_network_architecture(plans, configuration, channels, outputs, True)
+    except NnsamError:
+        raise
+    except Exception as error:  # nnU-Net takes fields out of plans in which anything may be damaged
+        pass_on_ending()
+        reason = f"{type(error).__name__}: {clipped(error)}"
+        raise InputError(
+            f"{source}: {trainer} cannot build its network from the plans in it ({reason}); expected a checkpoint of "
+            "nnU-Net 2.8's own trainers."
+        ) from error

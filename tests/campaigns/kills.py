@@ -17,6 +17,7 @@ import importlib
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -372,7 +373,13 @@ def _visible(work: Path) -> list[Path]:
 def _drafts(work: Path) -> Iterator[str]:
     for path in sorted(work.rglob("*")):
         relative = path.relative_to(work)
-        if path.name.startswith(_DRAFT) or (relative.parts[0] == ".tmp" and len(relative.parts) > 1):
+        if re.fullmatch("[a-z0-9_]{8}", path.name) and path.is_file() and path.stat().st_size <= 4:
+            continue  # by which Python finds out where temporary files can be made; a kill may leave it
+        if (
+            path.name.endswith(".journal")
+            or path.name.startswith(_DRAFT)
+            or (relative.parts[0] == ".tmp" and len(relative.parts) > 1)
+        ):
             yield str(relative)
 
 

@@ -501,10 +501,20 @@ def test_another_model_and_changed_outputs_are_not_continued(predictor, tmp_path
     assert "--continue needs a folder for the output; found the file" in capsys.readouterr().err
 
 
+def with_result(content, **changes):
+    case = content["cases"]["a.png"]
+    return {**content, "cases": {"a.png": {**case, "result": {**case["result"], **changes}}}}
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda content: {**content, "planned": [[1], {}], "cases": {}},
+        lambda content: {**content, "written": {"a.png": [1], "b": {}}, "cases": {}},
+        lambda content: {**content, "cases": {"a.png": {**content["cases"]["a.png"], "separate": ["a\0b"]}}},
+        lambda content: with_result(content, notices=5),
+        lambda content: with_result(content, boxes=5),
+        lambda content: with_result(content, scores=[]),
+        lambda content: with_result(content, areas=["8", 2]),
         lambda content: {**content, "cases": {"a.png": {"inputs": 3, "outputs": {}}}},
         lambda content: {**content, "cases": {"a.png": {**content["cases"]["a.png"], "separate": 5}}},
         lambda content: {**content, "cases": {"a.png": {**content["cases"]["a.png"], "result": []}}},

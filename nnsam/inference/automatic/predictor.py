@@ -287,7 +287,7 @@ class Predictor:
                 several channels; (C, D, H, W). Intensities and axis order as nnU-Net reads them from files.
             spacing: pixel size, (z, y, x), or (y, x) for pictures; None for the one that the model works at.
             mirror: average over mirrored images, where the model was trained so: more accurate, and slower.
-            step: distance of neighbouring tiles as a share of their size, above 0 and at most 1; None for the
+            step: distance of neighbouring tiles as a share of their size, 0.01 to 1; None for the
                 model's, usually 0.5.
 
         Raises:
@@ -347,7 +347,7 @@ class Predictor:
             Logits at the model's resolution.
 
         Raises:
-            InputError: a step that is not above 0 and at most 1, or answers of the network that are not finite.
+            InputError: a step that is not from 0.01 to 1, or answers of the network that are not finite.
         """
         from nnsam.inference.automatic.sliding_window import predict_logits
 

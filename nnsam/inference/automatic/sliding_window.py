@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nnsam.errors import InputError
 from nnsam.inference.backend import Backend, run_batched
-from nnsam.inference.tiles import STEP, Tile, gaussian, mirrorings, padding, tile_at, tile_starts
+from nnsam.inference.tiles import LEAST_STEP, STEP, Tile, gaussian, mirrorings, padding, tile_at, tile_starts
 
 # A batch holds at most so many voxels and so many patches: larger ones cost memory and are not faster.
 _BATCH_VOXELS = 2**20
@@ -45,12 +45,12 @@ def predict_logits(
         (O, z, y, x), half precision.
 
     Raises:
-        InputError: the network's answers are not finite, or `step` is not in (0, 1].
+        InputError: the network's answers are not finite, or `step` is not in 0.01..1.
     """
     tiling = backend.manifest["tiling"]
     step = tiling.get("step", STEP) if step is None else step
-    if not 0 < step <= 1:
-        raise InputError(f"the tile step is {step}; expected more than 0 and at most 1")
+    if not LEAST_STEP <= step <= 1:
+        raise InputError(f"the tile step is {step}; expected {LEAST_STEP} to 1")
     patch_size = tuple(tiling["patch_size"])
     margins = padding(data.shape[1:], patch_size)
     if any(before or after for before, after in margins):

@@ -73,7 +73,9 @@ def predict_on_ray(
     for skipped in run.report.outcomes:
         on_case(skipped)
     if not run.pending:
+        run.close()
         return run.report
+    run.expect()
     tasks = [_task(run, case) for case in run.pending]
     try:
         with connected(address, workers) as (count, processors):

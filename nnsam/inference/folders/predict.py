@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from nnsam.errors import InputError, NnsamError
 from nnsam.inference.bundle import Bundle
 from nnsam.inference.folders.pipeline import RunCancelled, run_jobs
-from nnsam.inference.folders.record import RECORD, RunRecord, describe_inputs, describe_outputs, has_record
-from nnsam.io.formats import beside
+from nnsam.inference.folders.record import RECORD, RunRecord, describe_file, describe_inputs, has_record, output_name
+from nnsam.inference.tiles import LEAST_STEP
+from nnsam.io.formats import beside, with_data_files
 from nnsam.io.writing import write_class_probabilities
 from nnsam.support.concurrency import pass_on_ending
-from nnsam.support.files import load_json, write_json
+from nnsam.support.files import before_replacing, load_json, write_json
 from nnsam.support.outputs import check_outputs
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class RunOptions:
         precision: the one that is computed in, never "auto".
         folds: names of the folds that are averaged.
         mirror: average over the mirrored images that the model was trained with.
-        step: distance of neighbouring tiles as a share of their size, above 0 and at most 1.
+        step: distance of neighbouring tiles as a share of their size, 0.01 to 1.
         save_probabilities: write the probabilities too.
         threads: of the CPU; 0 for all. Sums are rounded otherwise with another number.
     """
@@ -44,8 +45,8 @@ class RunOptions:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.step <= 1:
-            raise InputError(f"the step between tiles must be above 0 and at most 1; found {self.step}")
+        if not LEAST_STEP <= self.step <= 1:
+            raise InputError(f"the step between tiles must be from {LEAST_STEP} to 1; found {self.step}")
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -97,6 +98,7 @@ class CaseJob:
         options: those of the run.
         on_tile: called during the inference with the case's name, tiles done and all tiles; what it raises ends the
             stage.
+        note: told of every file just before it appears, see `nnsam.inference.folders.record.RunRecord.note`.
     """
 
     def __init__(
@@ -106,11 +108,12 @@ class CaseJob:
         output: Path,
         options: RunOptions,
         on_tile: Callable[[str, int, int], None] | None = None,
+        note: Callable[[str, dict[str, Any]], object] = lambda name, entry: None,
     ) -> None:
         self.predictor, self.case, self.options = predictor, case, options
         self.outcome = CaseOutcome(case.name, output)
         self.exception: Exception | None = None
-        self._on_tile = on_tile
+        self._on_tile, self._note = on_tile, note
         self._prepared: Any = None
         self._logits: Any = None
 
@@ -151,10 +154,16 @@ class CaseJob:
     def _write(self) -> None:
         prediction = self.predictor.restore(self._logits, self._prepared)
         paths = output_files(self.outcome.output, self.predictor.file_ending, self.options)
-        if self.options.save_probabilities:
-            write_class_probabilities(paths[1], prediction.probabilities())
-        self.predictor.write(prediction, paths[0])
-        self.outcome.outputs = describe_outputs(paths, self.outcome.output.parent)
+
+        def note(destination: Path, complete: Path) -> None:
+            name = output_name(destination, self.outcome.output.parent)
+            self.outcome.outputs[name] = describe_file(complete)
+            self._note(name, self.outcome.outputs[name])
+
+        with before_replacing(note):
+            if self.options.save_probabilities:
+                write_class_probabilities(paths[1], prediction.probabilities())
+            self.predictor.write(prediction, paths[0])
 
     @contextmanager
     def _stage(self, name: str):
@@ -283,7 +292,6 @@ class FolderRun:
             self._record.resume()
         self._sort_out(cases)
         self._check(cases, overwrite)
-        self._record.plan(path for case in self.pending for path in self._outputs(case))
         self._write_dataset_json(model.manifest)
         self._record.flush()
 
@@ -300,17 +308,27 @@ class FolderRun:
         self.report.outcomes.append(outcome)
         if not outcome.error:
             self._record.add(outcome.case, outcome.outputs, outcome.inputs)
+        paths = output_files(outcome.output, self._ending, self.options)
+        self._record.forget(output_name(path, self._folder) for path in paths)
+
+    def note(self, name: str, entry: Mapping[str, Any]) -> None:
+        """Notes a file that is going to appear; see `nnsam.inference.folders.record.RunRecord.note`."""
+        self._record.note(name, entry)
+
+    def expect(self) -> None:
+        """Notes that others write what is pending; see `nnsam.inference.folders.record.RunRecord.expect`."""
+        self._record.expect(path for case in self.pending for path in self._outputs(case))
 
     def close(self) -> None:
         """Writes the record, where that is still to be done."""
-        self._record.flush()
+        self._record.close()
 
     def _outputs(self, case: "Case") -> list[Path]:
         return output_files(self.output(case), self._ending, self.options)
 
     def _check(self, cases: Iterable["Case"], overwrite: bool) -> None:
         done = {outcome.case for outcome in self.report.outcomes}
-        inputs = [file for case in cases for file in case.files]
+        inputs = with_data_files(file for case in cases for file in case.files)
         written = [(case.files[0], path) for case in cases for path in self._outputs(case)]
         own = [(self._folder, self._folder / name) for name in (DATASET_JSON, RECORD)]
         check_outputs([*written, *own], inputs, IMAGES)
@@ -368,7 +386,7 @@ def predict_folder(
         out: output folder.
         save_probabilities: write them too.
         mirror: average over mirrored images, where the model was trained so.
-        step: distance of neighbouring tiles as a share of their size, above 0 and at most 1.
+        step: distance of neighbouring tiles as a share of their size, 0.01 to 1.
         resume: skip cases that an earlier run with the same model and options has finished.
         overwrite: replace files that no run has written as they are.
         cases_in_memory: that are being read, computed, written or waiting, all together.
@@ -425,7 +443,7 @@ def run_folder(
         run.add(job.outcome)
         on_case(job.outcome)
 
-    jobs = (CaseJob(predictor, case, run.output(case), run.options, tile_done) for case in run.pending)
+    jobs = (CaseJob(predictor, case, run.output(case), run.options, tile_done, run.note) for case in run.pending)
     try:
         run.report.cancelled = not run_jobs(jobs, case_done, at_once=cases_in_memory, cancelled=cancelled)
     finally:

@@ -1,16 +1,20 @@
 """What a folder of label maps was made with, so that an interrupted run goes on with what is missing.
 
 The file `nnsam_predict.json` (of `nnsam segment`: `nnsam_segment.json`) in the output folder names, for every finished
-case, the outputs with SHA-256 and size and the inputs with SHA-256, place, size and time of change. It is always
+case, the outputs with SHA-256 and size and the inputs with SHA-256, place, size and times of change. It is always
 replaced as a whole, and only after a case's files are complete: whatever stops the run, a case that is not in it is
-segmented again. It also names the files that the run is going to write, so that those of a killed run are known as its
-own.
+segmented again. It also holds the hashes of all files that runs have written there, so that these may be replaced as
+long as nobody has changed them. While a run lasts, a hidden journal beside it gets the hash of every file just before
+it appears, so that those of a killed run are known, too.
 """
 
+import json
 import os
+import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +22,12 @@ from nnsam import __version__
 from nnsam.errors import InputError
 from nnsam.io.formats import data_files
 from nnsam.support.files import load_json, sha256_of_file, write_json
-from nnsam.support.text import shown
+from nnsam.support.text import clipped, shown
 
 RECORD = "nnsam_predict.json"
 SEGMENT_RECORD = "nnsam_segment.json"
 _FORMAT_VERSION = 1
+_LONGEST_JOURNAL = 1 << 28
 # Settings that earlier versions did not note.
 _EARLIER = {"threads": 0}
 # Rewriting a long record after every case must not take more than this share of the time.
@@ -30,16 +35,36 @@ _SHARE_OF_TIME = 0.05
 
 
 def describe_outputs(paths: Iterable[Path], folder: Path) -> dict[str, dict[str, Any]]:
-    """Returns name in the output folder, with / between folders -> SHA-256 and size in bytes."""
-    return {_name(path, folder): {"sha256": sha256_of_file(path), "size": path.stat().st_size} for path in paths}
+    """Returns name in the output folder, with / between folders -> SHA-256 and size in bytes.
+
+    Raises:
+        OSError: one is absent, or no regular file.
+    """
+    return {output_name(path, folder): describe_file(path) for path in paths}
 
 
-def _name(path: Path, folder: Path) -> str:
+def describe_file(path: Path) -> dict[str, Any]:
+    """SHA-256 and size in bytes of a regular file, which pipes and devices are not.
+
+    Raises:
+        OSError: absent, or no such file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is no file")
+    return {"sha256": sha256_of_file(path), "size": path.stat().st_size}
+
+
+def output_name(path: Path, folder: Path) -> str:
+    """How an output is called in the record of a folder."""
     return Path(os.path.relpath(path, folder)).as_posix()
 
 
+def _is_same_output(path: Path, entry: Mapping[str, Any]) -> bool:
+    return path.is_file() and path.stat().st_size == entry["size"] and describe_file(path) == entry
+
+
 def describe_inputs(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """Returns file name -> SHA-256, place, size in bytes and time of the last change in nanoseconds.
+    """Returns file name -> SHA-256, place, size in bytes and times of change in nanoseconds, in the order of the files.
 
     The files that a header names are among them, see `nnsam.io.formats.data_files`. Files of equal names, as those of
     a DICOM series may have, are called by their whole paths.
@@ -55,7 +80,9 @@ def _with_data(paths: Iterable[Path]) -> dict[str, Path]:
 
 def _place(path: Path) -> dict[str, Any]:
     status = path.stat()
-    return {"path": str(path.absolute()), "size": status.st_size, "modified": status.st_mtime_ns}
+    # The time of the last change of the entry, which no program sets, and the entry's number.
+    entry = {"changed": status.st_ctime_ns, "number": status.st_ino}
+    return {"path": str(path.absolute()), "size": status.st_size, "modified": status.st_mtime_ns, **entry}
 
 
 def _is_same_input(path: Path, entry: Mapping[str, Any]) -> bool:
@@ -63,30 +90,59 @@ def _is_same_input(path: Path, entry: Mapping[str, Any]) -> bool:
     place = _place(path)
     if "sha256" not in entry:  # of an earlier version
         return all(entry[name] == place[name] for name in ("size", "modified"))
-    if all(entry[name] == value for name, value in place.items()):
+    if all(entry.get(name) == value for name, value in place.items()):
         return True
     return entry["size"] == place["size"] and entry["sha256"] == sha256_of_file(path)
 
 
 def own_outputs(folder: Path, name: str = RECORD) -> Callable[[Path], bool]:
-    """Returns what tells whether the runs of a folder have written a file as it is, or a killed one was going to.
+    """Returns what tells whether the runs of a folder have written a file as it is.
 
     Args:
         folder: with the outputs.
         name: of the record.
     """
-    before = _read(folder / name) or {}
-    known: dict[str, Any] = {name: None for name in before.get("planned", []) if isinstance(name, str)}
-    for entry in before.get("cases", {}).values():
-        known.update(entry["outputs"])
+    known = _written(folder, name)
 
     def is_own(path: Path) -> bool:
-        inside = _name(path, folder)
-        if inside not in known:
-            return False
-        return known[inside] is None or known[inside] == describe_outputs([path], folder)[inside]
+        entries = known.get(output_name(path, folder), [])
+        return None in entries or any(entry is not None and _is_same_output(path, entry) for entry in entries)
 
     return is_own
+
+
+def _written(folder: Path, name: str) -> dict[str, list[dict[str, Any] | None]]:
+    """What runs have written by record and journal; None stands for a file that a worker was to write."""
+    before = _read(folder / name) or {}
+    known: dict[str, list[dict[str, Any] | None]] = {}
+    for entries in (before.get("written", {}), *(entry["outputs"] for entry in before.get("cases", {}).values())):
+        for output, entry in entries.items():
+            if _is_description(entry):
+                known.setdefault(output, []).append(entry)
+    for output, entry in _read_journal(_journal(folder / name)):
+        known.setdefault(output, []).append(entry)
+    return known
+
+
+def _is_description(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("sha256"), str) and type(entry.get("size")) is int
+
+
+def _journal(record: Path) -> Path:
+    return record.with_name(f".{record.stem}.journal")
+
+
+def _read_journal(path: Path) -> list[tuple[str, dict[str, Any] | None]]:
+    """Lines as they were written; a last one that was cut off, or one that is damaged, is left out."""
+    found: list[tuple[str, dict[str, Any] | None]] = []
+    if not path.is_file() or path.is_symlink() or path.stat().st_size > _LONGEST_JOURNAL:
+        return found
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError, TypeError, RecursionError):
+            output, entry = json.loads(line)
+            if isinstance(output, str) and (entry is None or _is_description(entry)):
+                found.append((output, entry))
+    return found
 
 
 class RunRecord:
@@ -107,7 +163,9 @@ class RunRecord:
         self.cases: dict[str, dict[str, Any]] = {}
         self.has_written = own_outputs(folder, name)
         self._path = folder / name
-        self._planned: list[str] = []
+        self._before: dict[str, dict[str, Any]] = (_read(self._path) or {}).get("cases", {})
+        self._written = self._still_own(_written(folder, name))
+        self._expected: set[str] = set()
         self._changed = True
         self._next_write = 0.0
 
@@ -122,12 +180,12 @@ class RunRecord:
             return
         there, now = ({**_EARLIER, **values} for values in (content["settings"], self.settings))
         differing = [
-            f"{name} {shown(there.get(name))} there and {shown(now.get(name))} now"
+            f"{clipped(name)} {shown(there.get(name))} there and {shown(now.get(name))} now"
             for name in sorted({*there, *now})
             if there.get(name) != now.get(name)
         ]
         if content["bundle"] != self.bundle:
-            differing.insert(0, f"the model {content['bundle'][:12]} there and {self.bundle[:12]} now")
+            differing.insert(0, f"the model {clipped(content['bundle'][:12])} there and {self.bundle[:12]} now")
         if differing:
             raise InputError(
                 f"{self.folder} cannot be continued, since it was made otherwise: {'; '.join(differing)}. Use the same "
@@ -149,20 +207,40 @@ class RunRecord:
             return (
                 entry is not None
                 and all(name in entry and entry[name] == value for name, value in more.items())
-                and (files := _with_data(inputs)).keys() == entry["inputs"].keys()
+                and list(files := _with_data(inputs)) == list(entry["inputs"])  # channels have an order
+                and (written := {output_name(path, self.folder): path for path in outputs}).keys()
+                == entry["outputs"].keys()
                 and all(_is_same_input(path, entry["inputs"][name]) for name, path in files.items())
-                and entry["outputs"] == describe_outputs(outputs, self.folder)
+                and all(_is_same_output(path, entry["outputs"][name]) for name, path in written.items())
             )
-        except (OSError, KeyError, TypeError, AttributeError):  # no such file, or no such record
+        except (OSError, KeyError, TypeError, AttributeError, ValueError, InputError):  # no such file, or no record
             return False
 
-    def plan(self, outputs: Iterable[Path]) -> None:
-        """Notes further files that the run is going to write."""
-        self._planned = sorted({*self._planned, *(_name(path, self.folder) for path in outputs)})
-        self._changed = True
+    def expect(self, outputs: Iterable[Path]) -> None:
+        """Notes files that others are going to write, who cannot tell their hashes before.
+
+        Raises:
+            InputError: the journal cannot be written.
+        """
+        for path in outputs:
+            if not os.path.lexists(path):
+                self._expected.add(output_name(path, self.folder))
+                self._to_journal(output_name(path, self.folder), None)
+
+    def note(self, output: str, entry: Mapping[str, Any]) -> None:
+        """Notes a file that is going to appear, see `describe_file`.
+
+        Args:
+            output: its name, see `output_name`.
+            entry: what it will be.
+
+        Raises:
+            InputError: the journal cannot be written.
+        """
+        self._to_journal(output, entry)
 
     def add(self, case: str, outputs: Mapping[str, Any], inputs: Mapping[str, Any], **more: Any) -> None:
-        """Notes a case whose files are complete.
+        """Notes a case whose files are complete; what it had before and has no more, unchanged, is removed.
 
         Args:
             case: its name.
@@ -173,11 +251,65 @@ class RunRecord:
         Raises:
             InputError: the record cannot be written.
         """
+        self._remove_former(case, outputs)
         self.cases[case] = {"outputs": dict(outputs), "inputs": dict(inputs), **more}
-        self._planned = [name for name in self._planned if name not in outputs]
+        self._written.update(outputs)
+        self.forget(outputs)
         self._changed = True
         if time.monotonic() >= self._next_write:
             self.flush()
+
+    def forget(self, outputs: Iterable[str]) -> None:
+        """Expects files no more, by name: they have come, or their case has failed."""
+        self._expected.difference_update(outputs)
+
+    def close(self) -> None:
+        """Writes what is not yet in the file, and removes the journal unless files are still expected.
+
+        Raises:
+            InputError: the record cannot be written.
+        """
+        self.flush()
+        if not self._expected:
+            with suppress(OSError):
+                _journal(self._path).unlink(missing_ok=True)
+
+    def _still_own(self, written: Mapping[str, list[dict[str, Any] | None]]) -> dict[str, dict[str, Any]]:
+        """The last of several descriptions of a file that fits."""
+        found: dict[str, dict[str, Any]] = {}
+        for output, entries in written.items():
+            several = [entry for entry in entries if entry is not None]
+            if len(several) > 1 and several[0] != several[-1]:
+                several = [entry for entry in several if _is_same_output(self.folder / output, entry)] or several
+            if several:
+                found[output] = several[-1]
+        return found
+
+    def _remove_former(self, case: str, outputs: Mapping[str, Any]) -> None:
+        """Such as the masks of objects that are no longer asked for."""
+        for output, entry in self._before.pop(case, {}).get("outputs", {}).items():
+            path = self.folder / output
+            is_inside = self.folder.absolute() in Path(os.path.normpath(path.absolute())).parents
+            if output not in outputs and is_inside and _is_description(entry) and _is_same_output(path, entry):
+                with suppress(OSError):
+                    path.unlink()
+                self._written.pop(output, None)
+
+    def _to_journal(self, output: str, entry: Mapping[str, Any] | None) -> None:
+        path = _journal(self._path)
+        line = json.dumps([output, entry]).encode() + b"\n"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        try:
+            descriptor = os.open(path, flags, 0o666)
+            try:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise InputError(f"{path} is no file; remove it, since the journal of the run is written there.")
+                os.write(descriptor, line)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise InputError(f"{path} cannot be written ({error.strerror or error}).") from error
 
     def flush(self) -> None:
         """Writes what is not yet in the file.
@@ -194,7 +326,7 @@ class RunRecord:
             "nnsam": __version__,
             "bundle": self.bundle,
             "settings": self.settings,
-            "planned": self._planned,
+            "written": self._written,
             "cases": self.cases,
         }
         try:
@@ -216,6 +348,8 @@ def _format(path: Path) -> str:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():  # a pipe would be waited for
+        return None
     try:
         content = load_json(path)
     except (OSError, ValueError):
@@ -230,7 +364,7 @@ def _read(path: Path) -> dict[str, Any] | None:
             isinstance(entry, dict) and {"outputs", "inputs"} <= entry.keys() and isinstance(entry["outputs"], dict)
             for entry in content["cases"].values()
         )
-        or not isinstance(content.get("planned", []), list)
+        or not isinstance(content.get("written", {}), dict)
     ):
         return None
     return content

@@ -15,16 +15,24 @@ from nnsam.errors import InputError, NnsamError
 from nnsam.geometry.boxes import slices
 from nnsam.inference.box.predictor import BoxPredictor
 from nnsam.inference.bundle import is_bundle
-from nnsam.inference.folders.record import SEGMENT_RECORD, RunRecord, describe_inputs, describe_outputs, own_outputs
+from nnsam.inference.folders.record import (
+    SEGMENT_RECORD,
+    RunRecord,
+    describe_file,
+    describe_inputs,
+    output_name,
+    own_outputs,
+)
 from nnsam.inference.loading import load
 from nnsam.io.dicom.segmentation import import_highdicom
 from nnsam.io.finding import InputFile
-from nnsam.io.formats import SEG_ENDING, beside, format_of, label_dtype, label_ending, label_endings
+from nnsam.io.formats import SEG_ENDING, beside, format_of, label_dtype, label_ending, label_endings, with_data_files
 from nnsam.io.image import Image, Segment, reason_of
 from nnsam.io.overlay import DrawnObject, draw_segmentation
 from nnsam.io.writing import write_labels, write_object_probabilities, write_png
 from nnsam.prompts.box_files import BoxPrompts, BoxSource
 from nnsam.support.concurrency import pass_on_ending
+from nnsam.support.files import before_replacing
 from nnsam.support.outputs import check_outputs
 
 
@@ -45,6 +53,7 @@ class SegmentTask:
         overwrite: replace files that exist.
         is_own: tells of one that exists whether an earlier run has written it, as it is, so that it may be replaced.
         folder: where the run's record is, see `SegmentRun`; None where the output is a file.
+        reports: what is written besides, an option and its file.
     """
 
     input: InputFile
@@ -55,6 +64,7 @@ class SegmentTask:
     overwrite: bool = False
     is_own: Callable[[Path], bool] = _of_nobody
     folder: Path | None = None
+    reports: tuple[tuple[str, str | Path | None], ...] = ()
 
     @property
     def outputs(self) -> list[Path]:
@@ -136,7 +146,7 @@ def plan_tasks(
     if any(task.output.name.lower().endswith(SEG_ENDING) for task in tasks):
         import_highdicom()  # so that its absence is told before the work
     sources = [path for task in tasks for path in task.input.files]
-    kept = (*sources, *protected)
+    kept, reports = (*sources, *with_data_files(protected)), tuple(reports)
     check_outputs([*outputs, *record, *reports], kept, models=models)
     # Of separate objects, which may have names of their own, it is checked when it is known how many there are.
     maps = {task.output for task in tasks} if separate else set()
@@ -144,7 +154,9 @@ def plan_tasks(
     check_outputs([pair for pair in outputs if pair[1] not in maps], (), overwrite=overwrite, is_own=is_own)
     if output.is_dir() and into_folder and any(output.samefile(file.path.absolute().parent) for file in inputs):
         raise InputError(f"{output} holds the images; choose another folder for the label maps.")
-    return [replace(task, kept=kept, overwrite=overwrite, is_own=is_own, folder=folder) for task in tasks]
+    return [
+        replace(task, kept=kept, overwrite=overwrite, is_own=is_own, folder=folder, reports=reports) for task in tasks
+    ]
 
 
 def _task_in_folder(file: InputFile, folder: Path, overlay: bool, probabilities: bool, dicom_seg: bool) -> SegmentTask:
@@ -285,37 +297,44 @@ class SegmentRun:
         self._record = RunRecord(self.folder, predictor.backend.digest, settings, SEGMENT_RECORD)
         if resume:
             self._record.resume()
-        # The files of separate objects are noted when it is known how many there are.
-        self.plan(path for task in tasks for path in (task.outputs[1:] if options.separate else task.outputs))
+        self._noted: dict[str, Any] = {}
+        self._record.flush()
 
     def earlier(self, task: SegmentTask) -> CaseResult | None:
         """The result of an earlier run, where files, boxes and outputs are what they were."""
-        noted = self._record.cases.get(task.output.name, {})
+        entry = self._record.cases.get(task.output.name)
+        if entry is None or not _is_result(entry.get("result")) or not _are_names(entry.get("separate")):
+            return None  # no such case, or a damaged record
         try:
-            separate = [self.folder / name for name in noted["separate"]]
-            found = CaseResult(
-                task.input.path,
-                task.output,
-                outputs=tuple(separate),
-                skipped=True,
-                **{name: noted["result"][name] for name in _NOTED},
-            )
-            origin = _as_json(self._boxes.origin(task.input))
-        except (KeyError, TypeError, OSError):  # no such case, or a damaged record
+            origin = self._origin(task)
+        except (InputError, OSError):  # told when the case is done
             return None
+        separate = tuple(self.folder / name for name in entry["separate"])
         outputs = [*separate, *task.outputs[1:]] if separate else task.outputs
-        is_done = self._record.is_done(task.output.name, outputs, _files(task), prompts=origin)
-        self.done += is_done
-        return replace(found, notices=tuple(found.notices)) if is_done else None
+        if origin is None or not self._record.is_done(task.output.name, outputs, _files(task), prompts=origin):
+            return None
+        self.done += 1
+        result = {**entry["result"], "notices": tuple(entry["result"]["notices"])}
+        noted = {name: result[name] for name in _NOTED}
+        return CaseResult(task.input.path, task.output, outputs=separate, skipped=True, **noted)
 
     def begin(self, task: SegmentTask) -> Mapping[str, Any]:
-        """Describes what a case is made of, before it is read."""
-        return {"inputs": describe_inputs(_files(task)), "prompts": _as_json(self._boxes.origin(task.input))}
+        """Describes what a case is made of, before it is read.
 
-    def plan(self, outputs: Iterable[Path]) -> None:
-        """Notes files that are going to be written, before they are."""
-        self._record.plan(outputs)
-        self._record.flush()
+        Raises:
+            InputError: a header that names what it may not.
+        """
+        self._noted = {}
+        return {"inputs": describe_inputs(_files(task)), "prompts": self._origin(task)}
+
+    def note(self, destination: Path, complete: Path) -> None:
+        """Notes a file that is going to appear, see `nnsam.support.files.before_replacing`."""
+        name = output_name(destination, self.folder)
+        self._noted[name] = describe_file(complete)
+        self._record.note(name, self._noted[name])
+
+    def _origin(self, task: SegmentTask) -> Any:
+        return json.loads(json.dumps(self._boxes.origin(task.input)))
 
     def add(self, task: SegmentTask, result: CaseResult, made_of: Mapping[str, Any]) -> None:
         """Notes a case that is done.
@@ -325,12 +344,11 @@ class SegmentRun:
             result: what was found.
             made_of: see `begin`.
         """
-        outputs = [*(result.outputs or (task.output,)), *task.outputs[1:]]
         self.done += 1
         noted = result.as_dict()
         self._record.add(
             task.output.name,
-            describe_outputs(outputs, self.folder),
+            self._noted,
             made_of["inputs"],
             prompts=made_of["prompts"],
             separate=[path.name for path in result.outputs],
@@ -341,11 +359,38 @@ class SegmentRun:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._record.flush()
+        self._record.close()
 
 
-def _as_json(value: Any) -> Any:
-    return json.loads(json.dumps(value))
+def _is_result(noted: Any) -> bool:
+    """Whether a record holds what `CaseResult` has, with the right types."""
+    if not isinstance(noted, dict) or not noted.keys() >= set(_NOTED):
+        return False
+    count = len(noted["labels"]) if isinstance(noted["labels"], list) else -1
+
+    def holds(name: str, kinds: tuple[type, ...]) -> bool:
+        values = noted[name]
+        return isinstance(values, list) and len(values) == count and all(type(value) in kinds for value in values)
+
+    numbers = (int, float)
+    return (
+        holds("labels", (int,))
+        and holds("areas", (int,))
+        and holds("scores", numbers)
+        and holds("boxes", (list,))
+        and all(type(value) is int for box in noted["boxes"] for value in box)
+        and all(noted[name] is None or holds(name, numbers) for name in ("areas_mm2", "volumes_ml"))
+        and type(noted["seconds"]) in numbers
+        and isinstance(noted["notices"], list)
+        and all(isinstance(notice, str) for notice in noted["notices"])
+    )
+
+
+def _are_names(noted: Any) -> bool:
+    """Whether a record holds a list of plain names of files."""
+    return isinstance(noted, list) and all(
+        isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0") for name in noted
+    )
 
 
 def _files(task: SegmentTask) -> list[Path]:
@@ -474,16 +519,17 @@ def segment_case(
     Raises:
         InputError: unreadable, boxes that do not fit, or a place that cannot be written to.
     """
-    made_of = run.begin(task) if run is not None else {}
-    result = _segment_case(predictor, task, boxes, options or SegmentOptions(), run)
-    if run is not None:
-        run.add(task, result, made_of)
+    options = options or SegmentOptions()
+    if run is None:
+        return _segment_case(predictor, task, boxes, options)
+    made_of = run.begin(task)
+    with before_replacing(run.note):
+        result = _segment_case(predictor, task, boxes, options)
+    run.add(task, result, made_of)
     return result
 
 
-def _segment_case(
-    predictor: BoxPredictor, task: SegmentTask, boxes: BoxSource, options: SegmentOptions, run: SegmentRun | None
-) -> CaseResult:
+def _segment_case(predictor: BoxPredictor, task: SegmentTask, boxes: BoxSource, options: SegmentOptions) -> CaseResult:
     start = time.perf_counter()
     image = task.input.read()
     prompts = boxes(task.input, image)
@@ -492,7 +538,7 @@ def _segment_case(
     outputs: tuple[Path, ...] = ()
     if options.separate:
         masks = [found.mask for found in prediction.masks]
-        outputs = _write_separate(task, image, prompts, masks, options.palette, run)
+        outputs = _write_separate(task, image, prompts, masks, options.palette)
     else:
         objects = prediction.label_map(options.overlap)
         masks = [objects[slices(box)] == number for number, box in enumerate(prompts.boxes, 1)]
@@ -554,7 +600,6 @@ def _write_separate(
     prompts: BoxPrompts,
     masks: Sequence[NDArray[np.bool_]],
     palette: bool,
-    run: SegmentRun | None,
 ) -> tuple[Path, ...]:
     """Writes each object's whole mask, see `SegmentOptions`; returns the files."""
     found = format_of(task.output)
@@ -566,15 +611,12 @@ def _write_separate(
         segments.append(Segment(label, f"object {number}, label {label}", whole))
     if found.kind in ("dicom", "npz"):
         check_outputs([(task.output, task.output)], (), overwrite=task.overwrite, is_own=task.is_own)
-        if run is not None:
-            run.plan([task.output])
         empty = image.with_pixels(np.zeros(image.shape, np.uint8))
         write_labels(task.output, empty, segments=segments, algorithm="SEMIAUTOMATIC")
         return (task.output,)
     outputs = [beside(task.output, found.ending, f"_{number}{found.ending}") for number in range(1, len(masks) + 1)]
-    check_outputs([(path, path) for path in outputs], task.kept, overwrite=task.overwrite, is_own=task.is_own)
-    if run is not None:
-        run.plan(outputs)
+    check_outputs([*((path, path) for path in outputs), *task.reports], task.kept)
+    check_outputs([(path, path) for path in outputs], (), overwrite=task.overwrite, is_own=task.is_own)
     for path, segment in zip(outputs, segments, strict=True):
         assert segment.mask is not None
         values = segment.mask.astype(label_dtype([segment.label])) * segment.label

@@ -160,7 +160,7 @@ def test_answers_that_are_not_finite_in_half_precision_are_an_error(value):
 @pytest.mark.parametrize("step", [0, -0.5, 1.5])
 def test_the_step_is_checked(step):
     _, manifest = manifest_with((16, 16))
-    with pytest.raises(InputError, match=f"step is {step}; expected more than 0"):
+    with pytest.raises(InputError, match=f"step is {step}; expected 0.01 to 1"):
         predict_logits(noise((1, 1, 16, 16)), TinyNetworks(1, 3, 2).of(manifest), step=step)
 
 

@@ -18,7 +18,7 @@ from skimage.io import imread, imsave
 from nnsam.errors import InputError
 from nnsam.inference.automatic.predictor import Predictor
 from nnsam.inference.bundle import Bundle
-from nnsam.inference.folders.predict import CaseOutcome, FolderRun, RunOptions, predict_folder, predict_one
+from nnsam.inference.folders.predict import CaseJob, CaseOutcome, FolderRun, RunOptions, predict_folder, predict_one
 from nnsam.inference.folders.record import RECORD
 from nnsam.inference.folders.segment import segment_files
 from nnsam.inference.loading import load
@@ -303,9 +303,37 @@ def test_a_kill_between_label_map_and_record(predictor, cases, tmp_path):
     out = tmp_path / "out"
     options = RunOptions("f32", ("0",), mirror=False)
     folder_run = FolderRun(predictor.bundle, cases, out, options)
-    predict_one(predictor, cases[0], folder_run.output(cases[0]), options)
+    CaseJob(predictor, cases[0], folder_run.output(cases[0]), options, note=folder_run.note).run()
     report = run(predictor, cases, out, resume=True)
     assert not any(outcome.skipped for outcome in report.outcomes)
+    assert names(out) == ALL
+    assert not list(out.glob(".*"))
+
+
+def test_a_mask_made_by_hand_for_a_case_that_failed_is_kept(predictor, cases, tmp_path):
+    out = tmp_path / "out"
+    image = cases[1].files[0]
+    content = image.read_bytes()
+    image.write_bytes(content[:40])
+    assert [outcome.case for outcome in run(predictor, cases, out).failures] == [cases[1].name]
+    by_hand = out / f"{cases[1].name}.png"
+    by_hand.write_bytes((out / f"{cases[0].name}.png").read_bytes())
+    image.write_bytes(content)
+    with pytest.raises(InputError, match="no record says that this command wrote it"):
+        run(predictor, cases, out, resume=True)
+    assert by_hand.read_bytes() == (out / f"{cases[0].name}.png").read_bytes()
+
+
+def test_a_mask_corrected_by_hand_is_kept_after_another_run_was_killed(predictor, cases, tmp_path):
+    out, options = tmp_path / "out", RunOptions("f32", ("0",), mirror=False)
+    run(predictor, cases, out)
+    FolderRun(predictor.bundle, cases, out, options)  # and is killed
+    corrected = out / f"{cases[2].name}.png"
+    corrected.write_bytes((out / f"{cases[0].name}.png").read_bytes() + b"by hand")
+    with pytest.raises(InputError, match="no record says that this command wrote it"):
+        run(predictor, cases, out, resume=True)
+    corrected.unlink()
+    run(predictor, cases, out)  # the others are its own
     assert names(out) == ALL
 
 

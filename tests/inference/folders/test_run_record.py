@@ -8,7 +8,14 @@ import pytest
 
 from nnsam.errors import InputError
 from nnsam.inference.folders import record as run_record
-from nnsam.inference.folders.record import RECORD, RunRecord, describe_inputs, describe_outputs, has_record
+from nnsam.inference.folders.record import (
+    RECORD,
+    RunRecord,
+    describe_file,
+    describe_inputs,
+    describe_outputs,
+    has_record,
+)
 
 SETTINGS = {"precision": "f32", "folds": ["0"], "step": 0.5}
 
@@ -54,6 +61,8 @@ def test_descriptions(files):
             "path": str(image),
             "size": 5,
             "modified": image.stat().st_mtime_ns,
+            "changed": image.stat().st_ctime_ns,
+            "number": image.stat().st_ino,
         }
     }
 
@@ -78,7 +87,7 @@ def test_a_record_of_an_earlier_version_is_read(files):
     written(files)
     path = files[1].parent / RECORD
     content = json.loads(path.read_text())
-    del content["planned"]
+    del content["written"]
     for name in ("sha256", "path"):
         del content["cases"]["a"]["inputs"]["a_0000.png"][name]
     path.write_text(json.dumps(content))
@@ -93,10 +102,14 @@ def test_a_record_of_an_earlier_version_is_read(files):
     ("header", "text", "data"),
     [
         ("a.mhd", "NDims = 3\nElementDataFile = b.raw\n", ["b.raw"]),
+        ("a.mhd", "ElementDataFile : b.raw\n", ["b.raw"]),
         ("a.mhd", "ElementDataFile = LIST\ns1.raw\ns2.raw\n", ["s1.raw", "s2.raw"]),
+        ("a.mhd", "ElementDataFile = s%d.raw 0 2 1\n", ["s0.raw", "s1.raw", "s2.raw"]),
         ("a.nhdr", "NRRD0004\ndata file: a.raw.gz\n", ["a.raw.gz"]),
+        ("a.nhdr", "NRRD0004\ndata file:=decoy\ndata file: a.raw\n", ["a.raw"]),
+        ("a.nhdr", "NRRD0004\n" + "# comment\n" * 7000 + "data file: a.raw\n", ["a.raw"]),
+        ("a.nhdr", "NRRD0004\ndata file: s%02d.raw 1 2 1\n", ["s01.raw", "s02.raw"]),
         ("a.hdr", "", ["a.img"]),
-        ("a.mhd", "ElementDataFile = ../b.raw\n", []),
         ("a.png", "ElementDataFile = b.raw\n", []),
     ],
 )
@@ -144,14 +157,94 @@ def test_outputs_in_folders_are_told_apart(files):
 def test_what_a_killed_run_was_going_to_write_is_its_own(files):
     record, mask = record_of(files), files[1]
     assert not record.has_written(mask)
-    record.plan([mask, mask.with_name("b.png")])
-    record.flush()
-    assert record_of(files).has_written(mask)
-    assert record_of(files).has_written(mask.with_name("b.png"))
-    written(files)
+    record.note("a.png", describe_file(mask))
     assert record_of(files).has_written(mask)
     mask.write_bytes(b"by hand")
     assert not record_of(files).has_written(mask)
+    mask.write_bytes(b"mask")
+    written(files).close()
+    assert not list(mask.parent.glob(".*"))
+    assert record_of(files).has_written(mask)
+    mask.write_bytes(b"by hand")
+    assert not record_of(files).has_written(mask)
+
+
+def test_what_workers_were_to_write_is_own_until_their_run_has_ended(files):
+    mask = files[1]
+    other = mask.with_name("b.png")
+    record = record_of(files)
+    record.expect([mask, other])
+    assert not record_of(files).has_written(mask)  # it was there before
+    record.close()
+    other.write_bytes(b"of a worker that was not heard of any more")
+    assert record_of(files).has_written(other)
+    record = record_of(files)
+    record.close()
+    assert not record_of(files).has_written(other)
+
+
+def test_earlier_outputs_stay_known_and_what_a_case_has_no_more_is_removed(files):
+    image, mask = files
+    first, second = mask.with_name("a_1.png"), mask.with_name("a_2.png")
+    for path in (first, second):
+        path.write_bytes(path.name.encode())
+    record = record_of(files)
+    record.add("a", describe_outputs([first, second, mask], mask.parent), describe_inputs([image]))
+    record.close()
+    record = record_of(files)
+    record.add("b", {}, {})
+    record.close()
+    assert all(record_of(files).has_written(path) for path in (mask, first, second))
+    second.write_bytes(b"by hand")
+    record = record_of(files)
+    record.add("a", describe_outputs([first], mask.parent), describe_inputs([image]))
+    record.close()
+    # The record of the run between did not hold the case, so that nothing was known to be its.
+    assert (mask.exists(), first.exists(), second.exists()) == (True, True, True)
+    record = record_of(files)
+    record.add("a", describe_outputs([mask], mask.parent), describe_inputs([image]))
+    record.close()
+    assert (mask.exists(), first.exists(), second.exists()) == (True, False, True)
+
+
+def test_nothing_outside_the_folder_is_removed_and_no_pipe_read(files):
+    image, mask = files
+    record = record_of(files)
+    record.add("a", {"../a_0000.png": describe_file(image), "a.png": describe_file(mask)}, {})
+    record.close()
+    record = record_of(files)
+    record.add("a", {"a.png": describe_file(mask)}, {})
+    assert image.exists()
+    os.mkfifo(mask.with_name("pipe"))
+    with pytest.raises(OSError, match="is no file"):
+        describe_outputs([mask.with_name("pipe")], mask.parent)
+    path = mask.with_name(RECORD)
+    path.unlink()
+    os.mkfifo(path)
+    assert not has_record(mask.parent)
+    os.mkfifo(mask.with_name(".nnsam_predict.journal"))
+    with pytest.raises(InputError, match=r"journal"):
+        record.note("a.png", describe_file(mask))
+
+
+def test_channels_have_an_order(files):
+    image, mask = files
+    other = image.with_name("a_0001.png")
+    other.write_bytes(b"2")
+    record = record_of(files)
+    record.add("a", describe_outputs([mask], mask.parent), describe_inputs([image, other]))
+    record.close()
+    assert resumed(files).is_done("a", [mask], [image, other])
+    assert not resumed(files).is_done("a", [mask], [other, image])
+
+
+def test_an_image_that_was_replaced_with_size_and_time_kept_is_another(files):
+    written(files).close()
+    image = files[0]
+    status = image.stat()
+    image.write_bytes(b"IMAGE")
+    os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert not is_done(resumed(files), files)
 
 
 def test_a_written_record_is_taken_over(files):
