@@ -11,6 +11,7 @@ import SimpleITK as sitk
 import tifffile
 from helpers.dicom_files import write_slices
 from helpers.fake_predictor import FakePredictor
+from helpers.processes import raise_signal
 from PIL import Image
 
 from nnsam.cli.main import main
@@ -399,7 +400,7 @@ def test_a_signal_is_no_failure_of_a_case(predictor, folder, tmp_path, monkeypat
 
     def signalled(boxes, mode="zoom"):
         try:
-            signal.raise_signal(number)
+            raise_signal(number)
         except KeyboardInterrupt as error:  # as native code does with what is raised while it runs
             raise RuntimeError("an exception of the network") from error
 

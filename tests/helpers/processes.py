@@ -4,10 +4,12 @@ As a script: `processes.py PLACE REPEATS SECONDS FOLDER` starts threads and then
 processes; it ends with an error, and with the stack of every thread, when that takes longer than SECONDS.
 """
 
+import ctypes
 import faulthandler
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -22,6 +24,22 @@ def accepted_by_nnunet(folder: Path) -> None:
 
     module = "nnunetv2.experiment_planning.verify_dataset_integrity"
     call_in_fresh_interpreter(f"{module}:verify_dataset_integrity", folder=str(folder), num_processes=1)
+
+
+def raise_signal(number: int) -> None:
+    """As `signal.raise_signal`, on this thread's own stack.
+
+    Python's handlers run on an alternate stack where there is one, and libraries that other tests have loaded and
+    unloaded in this process may have left one that is no longer there.
+    """
+    if sys.platform == "linux":
+
+        class Stack(ctypes.Structure):
+            _fields_ = (("place", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+        disable = Stack(None, 2, 0)  # SS_DISABLE
+        assert ctypes.CDLL(None).sigaltstack(ctypes.byref(disable), None) == 0
+    signal.raise_signal(number)
 
 
 def run_with_threads(place: str, folder: Path, repeats: int = 1, seconds: int = 300) -> tuple[int, str]:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.processes import raise_signal
 
 from nnsam.errors import InputError
 from nnsam.support import drafts
@@ -286,7 +287,7 @@ def test_a_signal_between_making_and_removing_leaves_nothing(tmp_path, monkeypat
 
     def signalled(draft):
         calls.append(draft)
-        signal.raise_signal(signal.SIGTERM)
+        raise_signal(signal.SIGTERM)
         assert draft.exists()  # it waits for the end of the step
         return real(draft)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers.fake_study import is_alive, wait_until
+from helpers.processes import raise_signal
 
 from nnsam.support.concurrency import Terminated, end, pass_on_ending, start_guarded, terminable
 
@@ -101,7 +102,7 @@ def pythons_own_ctrl_c():
 def signalled_in_native_code(number):
     """As PyTorch and OpenVINO do with what their callbacks raise."""
     try:
-        signal.raise_signal(number)
+        raise_signal(number)
     except KeyboardInterrupt as error:
         raise RuntimeError("unexpected pos 8731392 vs 8731288") from error
 
