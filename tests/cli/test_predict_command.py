@@ -394,3 +394,45 @@ def test_bars_are_shown_only_on_terminals(monkeypatch, tmp_path, capsys):
         with Screen(2, quiet=False) as screen:
             screen.tile_done("heart", 3, 8)
         assert ("heart" in stream.getvalue()) is expected
+
+
+def test_a_report_replaces_neither_record_nor_classes(bundle, images, tmp_path, capsys):
+    for name in (RECORD, "dataset.json"):
+        out = tmp_path / name.partition(".")[0]
+        assert predict(bundle, "-i", images, "-o", out, "--json", out / name, "--overwrite") == 1
+        assert "would both be written to" in capsys.readouterr().err
+        assert not out.exists()
+
+
+def test_a_pipe_gets_the_label_map(bundle, images, tmp_path):
+    """What is written through is not read again, which would wait for ever."""
+    pipe = tmp_path / "o.png"
+    os.mkfifo(pipe)
+    with (tmp_path / "got.png").open("wb") as file, subprocess.Popen(["cat", str(pipe)], stdout=file) as reader:
+        assert predict(bundle, "-i", images / "a_0000.png", "-o", pipe) == 0
+        assert reader.wait(60) == 0
+    assert imread(tmp_path / "got.png").shape == (40, 60)
+
+
+def test_channels_in_another_order_are_another_case(images, tmp_path, capsys):
+    write_automatic(tmp_path / "two", channels=2)
+    paths = [images / "t1.png", images / "t2.png"]
+    for path, name in zip(paths, "ab", strict=True):
+        (images / f"{name}_0000.png").rename(path)
+    assert predict(tmp_path / "two", "-i", *paths, "-o", tmp_path / "out") == 0
+    assert predict(tmp_path / "two", "-i", *paths, "-o", tmp_path / "out", "--continue") == 0
+    assert "was done before" in capsys.readouterr().out
+    assert predict(tmp_path / "two", "-i", *paths[::-1], "-o", tmp_path / "out", "--continue") == 0
+    assert "was done before" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("step", ["0", "1e-9", "0.009", "1.5", "nan"])
+def test_steps_that_take_for_ever_are_refused(bundle, images, tmp_path, capsys, step):
+    with pytest.raises(SystemExit):
+        predict(bundle, "-i", images, "-o", tmp_path / "out", "--step-size", step)
+    assert "expected a number from 0.01 to 1" in capsys.readouterr().err
+
+
+def test_an_empty_argument_is_told(images, tmp_path, capsys):
+    assert predict("", "-i", images, "-o", tmp_path / "out") == 1
+    assert capsys.readouterr().err == "nnsam: an argument is empty; is a variable of the shell unset?\n"

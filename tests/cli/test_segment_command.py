@@ -781,3 +781,82 @@ def test_masks_do_not_go_into_the_folder_of_the_images_and_reports_not_over_them
     assert segment("-i", folder, *BOXES, "-o", tmp_path / "out", "--json", tmp_path / "out" / "a.png") == 1
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
     assert not (tmp_path / "out").exists()
+
+
+def save_pattern(folder, name, first):
+    """A volume whose header names its slices by a pattern."""
+    folder.mkdir(exist_ok=True)
+    for number in range(4):
+        (folder / f"s{number}.raw").write_bytes(np.full((6, 8), first + number, np.uint8).tobytes())
+    header = "NDims = 3\nDimSize = 8 6 4\nElementType = MET_UCHAR\nElementSpacing = 1 1 1\n"
+    (folder / name).write_text(header + "ElementDataFile = s%d.raw 0 3 1\n")
+
+
+def test_pixels_in_files_of_their_own_are_inputs(predictor, tmp_path, capsys):
+    save_pattern(tmp_path / "in", "v.mhd", 1)
+    words = ("-i", tmp_path / "in" / "v.mhd", "--box", "2,1,0,5,2,2", "-o", tmp_path / "out", "--continue")
+    (tmp_path / "out").mkdir()
+    assert done(words, capsys) == (1, 0)
+    assert done(words, capsys) == (0, 1)
+    save_pattern(tmp_path / "in", "v.mhd", 5)
+    assert done(words, capsys) == (1, 0)
+    pixels = (tmp_path / "in" / "s2.raw").read_bytes()
+    assert segment(*words[:-3], "-o", tmp_path / "m.mha", "--json", tmp_path / "in" / "s2.raw", "--overwrite") == 1
+    assert "s2.raw is an input and would be overwritten" in capsys.readouterr().err
+    assert (tmp_path / "in" / "s2.raw").read_bytes() == pixels
+
+
+def test_a_report_is_no_mask_of_a_separate_object(predictor, tmp_path, capsys):
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    words = ("-i", tmp_path / "a.png", *BOXES, "-o", tmp_path / "o.png", "--separate", "--json", tmp_path / "o_1.png")
+    assert segment(*words) == 1
+    assert "o_1.png and --json would both be written" in capsys.readouterr().err
+    assert names(tmp_path) == ["a.png"]
+
+
+def test_own_boxes_of_an_npz_are_not_those_of_json(predictor, folder, tmp_path, capsys):
+    for name in ("a.png", "b.tif", "c.jpg", "e.nii.gz"):
+        (folder / name).unlink()
+    np.savez(folder / "f.npz", imgs=GREY, boxes=[[2, 1, 5, 2], [7, 4, 7, 5]])
+    assert done(("-i", folder, "-o", tmp_path / "out"), capsys) == (2, 0)
+    (tmp_path / "boxes.json").write_text(json.dumps({"d": [[2, 1, 5, 2]]}))
+    assert segment("-i", folder, "--boxes", tmp_path / "boxes.json", "-o", tmp_path / "out", "--continue") == 1
+    captured = capsys.readouterr()
+    assert "has no boxes for f.npz" in captured.err
+    assert "was done before" not in captured.out
+
+
+def test_single_images_in_one_folder_stay_known(predictor, tmp_path, capsys):
+    for name in "ab":
+        Image.fromarray(GREY).save(tmp_path / f"{name}.png")
+    (tmp_path / "out").mkdir()
+    for name in "aba":
+        assert segment("-i", tmp_path / f"{name}.png", *BOXES, "-o", tmp_path / "out") == 0
+    (tmp_path / "out" / "b.png").write_bytes((tmp_path / "out" / "a.png").read_bytes() + b"by hand")
+    assert segment("-i", tmp_path / "b.png", *BOXES, "-o", tmp_path / "out") == 1
+    assert "b.png exists, and no record says that this command wrote it" in capsys.readouterr().err
+
+
+def test_a_mask_drawn_by_hand_for_a_case_that_failed_is_kept(predictor, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        Image.fromarray(GREY).save(tmp_path / "in" / f"{name}.png")
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps({"a": [[2, 1, 5, 2]], "b": [[2, 1, 500, 2]]}))
+    words = ("-i", tmp_path / "in", "--boxes", boxes, "-o", tmp_path / "out", "--continue")
+    assert segment(*words) == 1
+    Image.fromarray(EXPECTED * 7).save(tmp_path / "out" / "b.png")
+    boxes.write_text(json.dumps({name: [[2, 1, 5, 2]] for name in "ab"}))
+    assert segment(*words) == 1
+    assert "b.png exists, and no record says that this command wrote it" in capsys.readouterr().err
+    assert read_labels(tmp_path / "out" / "b.png").pixels.max() == 14
+
+
+def test_masks_of_objects_that_are_no_longer_asked_for_go(predictor, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(GREY).save(tmp_path / "in" / "a.png")
+    words = ("-i", tmp_path / "in", "-o", tmp_path / "out", "--separate", "--continue")
+    assert segment(*words, *BOXES) == 0
+    assert names(tmp_path / "out") == ["a_1.png", "a_2.png"]
+    assert segment(*words, *BOXES[:2]) == 0
+    assert names(tmp_path / "out") == ["a_1.png"]

@@ -176,3 +176,27 @@ def test_pytorchs_advice_to_load_it_anyway_is_not_passed_on(tmp_path):
         read_nnunet_checkpoint(tmp_path / "a.pth")
     assert "weights_only" not in str(caught.value)
     assert "eval" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("n_stages", 10**9),
+        ("n_conv_per_stage", [10**9, 2]),
+        ("n_conv_per_stage", 10**9),
+        ("n_conv_per_stage_decoder", [2, 10**9]),
+        ("features_per_stage", [32, -1]),
+        ("features_per_stage", [32] * 1000),
+        ("kernel_sizes", [[3, 3], [3, 10**6]]),
+        ("strides", [[[[[[1]]]]]]),
+        ("n_stages", "7"),
+        ("n_stages", True),
+    ],
+)
+def test_networks_beyond_what_planners_choose_are_refused(key, value):
+    plans = make_plans()
+    architecture = plans["configurations"]["2d"]["architecture"]
+    check_architecture(architecture, "plans.json")
+    architecture["arch_kwargs"][key] = value
+    with pytest.raises(InputError, match=rf"plans\.json states .* as {key}; expected whole numbers up to"):
+        check_plans(plans, "plans.json")

@@ -73,3 +73,26 @@ def test_an_unknown_trainer_and_a_missing_folder_are_refused(tmp_path):
     with pytest.raises(InputError, match="does not exist; create it"):
         write_warm_start(tmp_path / "checkpoint.pth", tmp_path / "absent" / "start.pth")
     assert not (tmp_path / "start.pth").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"plans": None, "configuration": "2d", "dataset_json": {}},
+        {"plans": {}, "configuration": [], "dataset_json": {}},
+        {"plans": {}, "configuration": "2d", "dataset_json": None},
+        {"plans": {"configurations": {"2d": {}}}, "configuration": "2d", "dataset_json": {}},
+        {"plans": {"configurations": {"2d": {"patch_size": None}}}, "configuration": "2d", "dataset_json": {}},
+        {
+            "plans": {"configurations": {"2d": {"patch_size": [64, 64], "architecture": {"arch_kwargs": None}}}},
+            "configuration": "2d",
+            "dataset_json": {},
+        },
+    ],
+)
+def test_checkpoints_that_do_not_say_their_training_are_one_sentence(tmp_path, arguments):
+    torch.save(checkpoint(init_args=arguments), tmp_path / "odd.pth")
+    with pytest.raises(InputError, match=r"odd\.pth"):
+        write_warm_start(tmp_path / "odd.pth", tmp_path / "start.pth")
+    assert not (tmp_path / "start.pth").exists()
