@@ -186,7 +186,7 @@ hour, with --quick some minutes.
 Example:
   nnsam bench cpu --quick
   nnsam bench cpu --out figures
-  nnsam bench cpu --model box_bundle --rows us fundus --precisions bf16 --json
+  nnsam bench cpu --model box_bundle --rows us fundus --precisions f32 --json
 """
 
 _TRAIN = """Compares one training step of nnSAMTrainer with one of stock nnU-Net.

@@ -4,7 +4,7 @@ For every size and seed a training subset is drawn from the pool; the subsets of
 test cases are the same for all. Every case's files are checked and hashed, and linked into one raw nnU-Net data set per
 subset. The data set itself is only read.
 
---split patient  whole patients go to test, validation or pool (see --patient-regex for how patients are told)
+--split patient  whole patients go to test, validation or pool (see --patient-regex for how patients are told);
                  they are drawn from all labelled cases, those of imagesTs (with labelsTs) included, so that cases of
                  imagesTs may be trained on; --split given keeps them for the test
 --split slice    likewise, but cases are drawn whoever they belong to, as in nnSAM's paper: test scores come out too
