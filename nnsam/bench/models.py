@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnsam.inference import BoxModelSpec, BoxPredictor
-from nnsam.inference.bundle import Bundle, write_manifest
+from nnsam.inference.bundle import Bundle, is_bundle, write_manifest
+from nnsam.inference.loading import load
 from nnsam.nnunet.model_folder import CHECKPOINT, TrainedModel
 from nnsam.support.openvino import import_openvino
 
@@ -204,13 +205,19 @@ def _plans(model: str) -> dict[str, Any]:
 
 
 def load_predictor(folder: str | None, device: str = "cpu") -> BoxPredictor:
-    """Loads a model folder, or builds the network of Stock et al. (71,817,450 parameters) with random weights.
+    """Loads a box model, or builds the network of Stock et al. (71,817,450 parameters) with random weights.
+
+    Args:
+        folder: a model folder, computed in float32, or a bundle, in the precision that it prefers; None: that network.
+        device: of PyTorch; bundles take "cpu" and "auto".
 
     Raises:
-        InputError: no such model.
+        InputError: no such model, or a bundle on another device than the CPU.
     """
     if folder is not None:
-        return BoxPredictor.from_folder(folder, device=device)
+        predictor = load(folder, device, "auto" if is_bundle(folder) else "f32", kind="box")
+        assert isinstance(predictor, BoxPredictor)
+        return predictor
     import torch
 
     from nnsam.inference import TorchBackend

@@ -39,8 +39,8 @@ def print_box_tables(result: dict) -> None:
     if result["accuracy"] is not None:
         _print_accuracy(console, result["accuracy"])
     console.print(
-        f"{escape(result['model'])}, patch {_by(result['patch_size'])}; {machine['processor']}, "
-        f"{machine['cores']} cores, {', '.join(machine['cpu_features'])}"
+        f"{escape(result['model'])} in {result['precision']}, patch {_by(result['patch_size'])}; "
+        f"{machine['processor']}, {machine['cores']} cores, {', '.join(machine['cpu_features'])}"
     )
 
 
@@ -165,25 +165,28 @@ def _number(value: float | None, digits: int) -> str:
 _BOX = """Measures box-prompt segmentation.
 
 Time per box over image sizes from 256 x 256 to 3024 x 4032, network passes, seconds and memory for 241 boxes in one
-image; with --data also the accuracy on test sets, beside the ellipse in the box. Without --model the published network
-(71.8 M parameters) is measured with random weights.
+image; with --data also the accuracy on test sets, beside the ellipse in the box. Model folders are computed in float32,
+bundles in the precision that they prefer. Without --model the published network (71.8 M parameters) is measured with
+random weights.
 
 Example:
   nnsam bench box --quick
+  nnsam bench box --model box_bundle
   nnsam bench box --model nnUNet_results/Dataset201_Box/nnSAMBoxTrainer__nnSAMBoxPlans__2d --data test_sets --json
 """
 
-_CPU = """Compares PyTorch float32 with OpenVINO (f32, bf16, int8) on the CPU.
+_CPU = """Compares PyTorch float32 with OpenVINO (f32, bf16, int8) on the CPU, for box models.
 
 Box network, SAM encoder, a zoomed box of either model; and the 14 shapes of Table 4 of Stock et al. on synthetic
 images, warm, and cold as `nnsam segment` in a fresh process, with its peak memory. Volumes are cut to 16 slices unless
 --slices-limit says otherwise. Without --model the published network (71.8 M parameters) is measured with random
-weights. It takes an hour, with --quick some minutes.
+weights. Bundles of automatic models are not taken; `nnsam predict --json` states the seconds of each case. It takes an
+hour, with --quick some minutes.
 
 Example:
   nnsam bench cpu --quick
   nnsam bench cpu --out figures
-  nnsam bench cpu --model bundle --rows us fundus --precisions bf16 --json
+  nnsam bench cpu --model box_bundle --rows us fundus --precisions f32 --json
 """
 
 _TRAIN = """Compares one training step of nnSAMTrainer with one of stock nnU-Net.
@@ -220,7 +223,9 @@ def _add_common_arguments(parser: argparse.ArgumentParser, rounds: str) -> None:
 
 def _add_box_arguments(box: argparse.ArgumentParser) -> None:
     box.add_argument(
-        "--model", metavar="FOLDER", help="trained model of a box trainer (default: the full network, random weights)"
+        "--model",
+        metavar="FOLDER",
+        help="model folder of a box trainer, or a bundle of one (default: the full network, random weights)",
     )
     box.add_argument("--quick", action="store_true", help="three images, fewer rounds and boxes")
     box.add_argument("--data", metavar="FOLDER", help="test sets to score, <set>/test/*.npz below it")
@@ -237,7 +242,9 @@ def _add_box_arguments(box: argparse.ArgumentParser) -> None:
 
 def _add_cpu_arguments(cpu: argparse.ArgumentParser) -> None:
     cpu.add_argument(
-        "--model", metavar="FOLDER", help="bundle of `nnsam export` (default: the full network, random weights)"
+        "--model",
+        metavar="FOLDER",
+        help="bundle of a box model by `nnsam export` (default: the full network, random weights)",
     )
     cpu.add_argument("--quick", action="store_true", help="three images, fewer rounds")
     cpu.add_argument("--out", metavar="FOLDER", help="write cpu.json and cpu.png there")
@@ -282,13 +289,14 @@ def _bench_training(args: argparse.Namespace) -> dict:
 
 def _bench_box(args: argparse.Namespace) -> dict:
     from nnsam.bench.box.speed import bench_box
+    from nnsam.inference.bundle import is_bundle
 
     return bench_box(
         args.model,
         args.data,
         quick=args.quick,
         rounds=args.rounds,
-        device=training_device(args.device),
+        device=args.device if args.model is not None and is_bundle(args.model) else training_device(args.device),
         baselines=("ellipse", "grabcut") if args.grabcut else ("ellipse",),
         sets=args.sets,
         max_cases=args.max_cases,

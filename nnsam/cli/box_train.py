@@ -21,6 +21,7 @@ import argparse
 import hashlib
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +40,8 @@ _PLANS = "nnSAMBoxPlans"
 _STATE = "state.json"
 _MASK_FOLDERS = ("masks", "labels", "mask", "label", "annotations", "gt")
 _ITERATIONS, _TRIAL_ITERATIONS = 100, 20
+# The training itself has _FEWEST_EPOCHS at least, and so another name.
+_TRIAL = f"nnSAMBoxFastTrainer_1epochs_{_TRIAL_ITERATIONS}iters_seed0"
 # nnU-Net checks on validation patches after each epoch, a fifth as many as it trains on, without gradients.
 _FEWEST_EPOCHS = 2
 # Few minutes on a slow machine make epochs shorter.
@@ -111,6 +114,7 @@ class BoxTraining:
         self._step("plan", self._plan)
         self._step("preprocess", self._preprocess)
         self._step("measure", self._measure)
+        self._remove_trial()
         self._step("train", self._train)
         self._step("export", self._export)
         self._step("score", self._score)
@@ -119,8 +123,10 @@ class BoxTraining:
     # ---- the record of what is done
 
     def _open(self) -> None:
+        from nnsam.datasets.patients import patient_ids
         from nnsam.support.files import read_json
 
+        patient_ids({}, self.options.patient)  # refuses what is no regular expression, before anything is made
         record = {**self.options.as_record(), "files": _fingerprint(self.options.data, self.options.masks)}
         path = self.work / _STATE
         if path.is_file():
@@ -243,9 +249,8 @@ class BoxTraining:
     def _measure(self) -> None:
         """Finds out by a short trial how many epochs the minutes hold."""
         self.report("measure the time of a training step")
-        trial = f"nnSAMBoxFastTrainer_1epochs_{_TRIAL_ITERATIONS}iters_seed0"
-        self._run_training(trial)
-        seconds = _epoch_seconds(self._output(trial))
+        self._run_training(_TRIAL)
+        seconds = _epoch_seconds(self._output(_TRIAL))
         per_step = seconds[-1] / _TRIAL_ITERATIONS
         steps = self.options.minutes * 60 / per_step
         iterations = min(_ITERATIONS, max(_FEWEST_ITERATIONS, int(steps / _FEWEST_EPOCHS)))
@@ -256,6 +261,10 @@ class BoxTraining:
             f"{per_step:.2f} s per step of a batch: {epochs} epochs of {iterations} steps, about "
             f"{minutes:.0f} min; export and scores take some more"
         )
+
+    def _remove_trial(self) -> None:
+        """Leaves one model in the results; also after a run that was killed here, or of an earlier version."""
+        shutil.rmtree(self._output(_TRIAL).parent, ignore_errors=True)
 
     def _run_training(self, trainer: str, *options: str) -> None:
         fold, device = self.state["fold"], self.options.device

@@ -14,7 +14,7 @@ Example:
   nnsam predict heart_bundle -i imagesTs -o predictions --continue --json seconds.json
   nnsam predict heart_bundle -i heart_0000.nii.gz -o heart_mask.nii.gz
   nnsam predict brain_bundle -i brain_0000.nii.gz brain_0001.nii.gz -o brain_mask.nii.gz
-  nnsam predict heart_bundle -i imagesTs -o predictions --disable-tta --precision bf16        (quick)
+  nnsam predict heart_bundle -i imagesTs -o predictions --disable-tta                         (quick)
   nnsam predict heart_bundle -i /shared/imagesTs -o /shared/predictions --ray 10.0.0.5:6379   (on a Ray cluster)
 """
 

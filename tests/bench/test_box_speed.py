@@ -2,16 +2,18 @@ import json
 
 import numpy as np
 import pytest
+from helpers import bundles
+from helpers.fakes import write_model
 
 from nnsam.bench.box import load as box_load
 from nnsam.bench.box import speed as box
 from nnsam.bench.box.load import measure_load, random_boxes
 from nnsam.bench.box.speed import bench_box, count_passes, measure_sizes
 from nnsam.bench.measuring import peak_memory_mb
-from nnsam.bench.models import CountingBackend
+from nnsam.bench.models import CountingBackend, load_predictor
 from nnsam.cli.main import main
 from nnsam.errors import InputError, SetupError
-from nnsam.inference import BoxModelSpec, BoxPredictor
+from nnsam.inference import BoxModelSpec, BoxPredictor, OpenVINOBackend, TorchBackend
 from nnsam.prompts.convention import check_boxes
 
 SPEC = BoxModelSpec((32, 40), 1, "binary")
@@ -147,3 +149,26 @@ def test_wrong_arguments_are_named_before_anything_is_measured(monkeypatch, tmp_
         assert "Traceback" not in error
     with pytest.raises(InputError):
         bench_box(str(tmp_path / "absent"))
+
+
+def test_model_folders_and_bundles_are_taken(tmp_path, monkeypatch, capsys):
+    bundles.write_box(tmp_path / "bundle")
+    write_model(tmp_path / "folder")
+    monkeypatch.setattr(box, "QUICK_SIZES", ((40, 50),))
+    monkeypatch.setattr(box, "QUICK_BOXES", (2, 1))
+    for name, backend in (("bundle", OpenVINOBackend), ("folder", TorchBackend)):
+        predictor = load_predictor(str(tmp_path / name))
+        assert type(predictor.backend) is backend
+        assert predictor.precision == "f32"
+    words = ["bench", "box", "--quick", "--rounds", "1", "--model", str(tmp_path / "bundle")]
+    assert main([*words, "--device", "auto", "--json"]) == 0  # on the CPU, whatever GPU there is
+    result = json.loads(capsys.readouterr().out)
+    assert (result["model"], result["precision"]) == ("bundle", "f32")
+    assert main([*words, "--device", "cuda"]) == 1
+    assert "is a bundle, which runs on the CPU" in capsys.readouterr().err
+
+
+def test_bundles_of_automatic_models_are_refused(tmp_path):
+    bundles.write_automatic(tmp_path / "bundle")
+    with pytest.raises(InputError, match="automatic"):
+        load_predictor(str(tmp_path / "bundle"))

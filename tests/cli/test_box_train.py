@@ -99,6 +99,32 @@ def test_all_steps_in_order_with_epochs_for_the_minutes(fake, tmp_path, capsys):
     assert 1 <= len(scores["held_out"]) <= 2
 
 
+def models(tmp_path):
+    return [path.name for path in (tmp_path / "bundle_work" / "nnUNet_results").glob("*/*")]
+
+
+def test_the_model_alone_is_left_in_the_results(fake, tmp_path):
+    write_pictures(tmp_path / "data")
+    assert train(tmp_path, "--minutes", 10, "--device", "cpu") == 0
+    assert models(tmp_path) == ["nnSAMBoxFastTrainer_30epochs_100iters_seed0__nnSAMBoxPlans__2d"]
+
+
+@pytest.mark.parametrize("step", ["trial", "train"])
+def test_the_trial_of_a_killed_run_is_removed_when_it_goes_on(fake, tmp_path, monkeypatch, step):
+    """Killed in the trial, or between the record of its end and the removal."""
+    write_pictures(tmp_path / "data")
+    fake.fails = step
+    with monkeypatch.context() as patch:
+        patch.setattr(box_train.BoxTraining, "_remove_trial", lambda self: None)
+        assert train(tmp_path, "--device", "cpu") == 1
+    assert any("_1epochs_20iters_" in name for name in models(tmp_path))
+    fake.fails, fake.done = None, []
+    assert train(tmp_path, "--device", "cpu") == 0
+    assert ("trial" in fake.steps) == (step == "trial")
+    assert len(models(tmp_path)) == 1
+    assert "_1epochs_" not in models(tmp_path)[0]
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_an_interrupted_run_goes_on_where_it_was(fake, tmp_path, capsys, step):
     write_pictures(tmp_path / "data")
@@ -158,8 +184,11 @@ def test_what_cannot_be_used_is_one_sentence(fake, tmp_path, capsys):
     refused("data is no folder")
     (tmp_path / "data").mkdir()
     refused("holds neither the folders images and masks nor a raw nnU-Net data set")
+    refused("'(' is not a regular expression", "--patient", "(")
     refused("--minutes is 0; expected a number above 0", "--minutes", "0")
     write_pictures(tmp_path / "data")
+    refused("'(' is not a regular expression", "--patient", "(")
+    assert not (tmp_path / "bundle_work").exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").write_text("")
     refused("other exists and is no work folder of this command", "--work", tmp_path / "other")

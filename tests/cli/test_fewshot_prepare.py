@@ -1,6 +1,7 @@
 """`nnsam fewshot prepare` as a user calls it."""
 
 import json
+import shutil
 
 import pytest
 from helpers.raw_study import case_names, make_raw, write_case
@@ -42,12 +43,25 @@ def test_an_absent_class_and_the_leak_of_the_slice_rule_are_said(raw, tmp_path, 
     assert "patients may be in training and test" in output
 
 
+def test_it_is_said_when_cases_of_the_test_folder_are_drawn_from(raw, tmp_path, capsys):
+    for rule in ("patient", "slice"):
+        assert prepare(raw, tmp_path / rule, "--split", rule, "--val", "4", "--test", "4") == 0
+        assert "Drawn from 16 cases, 4 of them from imagesTs, which may be trained on" in capsys.readouterr().out
+    assert prepare(raw, tmp_path / "given", "--split", "given") == 0
+    assert "imagesTs" not in capsys.readouterr().out
+    for part in ("imagesTs", "labelsTs"):
+        shutil.rmtree(raw / part)
+    assert prepare(raw, tmp_path / "without", "--val", "4", "--test", "4") == 0
+    assert "Drawn from 12 cases.\n" in capsys.readouterr().out
+
+
 def test_json_can_be_read_by_programs(raw, tmp_path, capsys):
     assert prepare(raw, tmp_path, "--split", "patient", "--val", "4", "--test", "4", "--planning", "all", "--json") == 0
     content = json.loads(capsys.readouterr().out)
     assert list(content["subsets"]) == ["n2_s0", "n2_s1", "n3_s0", "n3_s1"]
     assert content["subsets"]["n3_s1"]["cases"] == 3
     assert (content["validation"], content["test"], content["is_new"]) == (4, 4, True)
+    assert (content["cases"], content["cases_of_imagesTs"]) == (16, 4)
 
 
 def test_plan_plans_every_subset(raw, tmp_path, monkeypatch, capsys):

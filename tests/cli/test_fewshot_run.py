@@ -59,6 +59,8 @@ def test_dry_run_changes_nothing(study, capsys):
     )
     assert command in captured.out
     assert "4 of 4 runs would be made or continued; nothing was done." in captured.err
+    assert "nnUNetTrainer is trained as nnSAMBaselineTrainer: nnU-Net's network, loss and training" in captured.err
+    assert captured.err.count("is trained as") == 1
     assert sorted(study.experiment.rglob("*")) == before
 
 

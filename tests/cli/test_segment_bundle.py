@@ -160,3 +160,40 @@ def test_the_check_of_imports_can_fail(model, tmp_path):
     done = run_code("import torch\n" + CHECK, model[0], tmp_path / "a.png", tmp_path / "o.png")
     assert "AssertionError" in done.stderr
     assert "No module named 'torch'" in run_code(BLOCKER + "import torch").stderr
+
+
+def test_masks_of_0_and_255_are_scored_as_the_guide_says(model, tmp_path, capsys):
+    """`--boxes MASKS` keeps 255; masks of a plain box are scored against the converted references."""
+    images, masks, raw = tmp_path / "images", tmp_path / "masks", tmp_path / "Dataset100_Lesions"
+    mask = np.zeros(IMAGE.shape[:2], np.uint8)
+    mask[10:40, 12:50] = 255
+    for folder, pixels in ((images, IMAGE), (masks, mask)):
+        folder.mkdir()
+        Image.fromarray(pixels).save(folder / "a.png")
+    (tmp_path / "boxes.json").write_text('{"boxes": [[12, 10, 49, 39]], "labels": [255]}')
+
+    def scored(number, references, *prompts):
+        segs = tmp_path / f"segs{number}"
+        words = ["segment", model[0], "-i", images, "-o", segs, "--precision", "f32", *prompts]
+        assert main(list(map(str, words))) == 0
+        values = np.unique(read_labels(segs / "a.png").pixels).tolist()
+        capsys.readouterr()
+        assert main(["evaluate", "-p", str(segs), "-r", str(references), "--json"]) == 0
+        captured = capsys.readouterr()
+        return values, json.loads(captured.out)["case_scores"]["a"]["DSC"], captured.err
+
+    assert main(["convert", "images", str(images), str(masks), "-o", str(raw)]) == 0
+    dice = []
+    for number, references, prompts, expected in (
+        (0, masks, ("--boxes", masks), [0, 255]),
+        (1, masks, ("--boxes", tmp_path / "boxes.json"), [0, 255]),
+        (2, raw / "labelsTr", ("--box", "12,10,49,39"), [0, 1]),
+    ):
+        values, score, errors = scored(number, references, *prompts)
+        assert values == expected
+        assert "share no label" not in errors
+        dice.append(score)
+    assert dice[0] == dice[1] == dice[2] > 0
+    values, score, errors = scored(3, masks, "--box", "12,10,49,39")
+    assert (values, score) == ([0, 1], 0)
+    assert "share no label" in errors

@@ -27,11 +27,11 @@ def measure_load(
     """Segments few and many boxes in a fresh process, label map included.
 
     Args:
-        model: folder of a trained model; None: the full network with random weights.
+        model: folder of a trained model, or a bundle; None: the full network with random weights.
         boxes: how many.
         few: fewer, for comparison.
         size: of the image, (H, W).
-        device: "cpu" or "cuda".
+        device: "cpu" or "cuda"; of bundles "cpu" or "auto".
 
     Returns:
         boxes, few, size; seconds and few_seconds (network warm, image set); linearity: seconds / few_seconds relative

@@ -4,9 +4,11 @@ For every size and seed a training subset is drawn from the pool; the subsets of
 test cases are the same for all. Every case's files are checked and hashed, and linked into one raw nnU-Net data set per
 subset. The data set itself is only read.
 
---split patient  whole patients go to test, validation or pool (see --patient-regex for how patients are told)
---split slice    cases are drawn whoever they belong to, as in nnSAM's paper: test scores come out too good, since a
-                 patient's slices resemble each other
+--split patient  whole patients go to test, validation or pool (see --patient-regex for how patients are told);
+                 they are drawn from all labelled cases, those of imagesTs (with labelsTs) included, so that cases of
+                 imagesTs may be trained on; --split given keeps them for the test
+--split slice    likewise, but cases are drawn whoever they belong to, as in nnSAM's paper: test scores come out too
+                 good, since a patient's slices resemble each other
 --split given    imagesTs is the test, fold 0 of splits_final.json gives validation and pool, as
                  `nnsam convert npz-to-nnunet` writes them; --val and --test then draw fewer
 
@@ -46,7 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--val", type=int, metavar="N", help="number of validation cases (with --split given: at most)")
     parser.add_argument("--test", type=int, metavar="N", help="number of test cases (with --split given: at most)")
-    parser.add_argument("--split", choices=("patient", "slice", "given"), default="patient", help="(%(default)s)")
+    parser.add_argument(
+        "--split",
+        choices=("patient", "slice", "given"),
+        default="patient",
+        help="see above; patient and slice draw from imagesTr and imagesTs together (%(default)s)",
+    )
     parser.add_argument(
         "--planning",
         choices=("training", "all"),
@@ -123,6 +130,8 @@ def _summary(prepared: "PreparedStudy") -> dict:
         "split": protocol.rule,
         "planning": protocol.planning,
         "plans": prepared.options.note,
+        "cases": prepared.cases,
+        "cases_of_imagesTs": prepared.test_folder_cases,
         "validation": len(protocol.validation),
         "test": len(protocol.test),
         "subsets": {
@@ -138,6 +147,16 @@ def _summary(prepared: "PreparedStudy") -> dict:
 
 def _patients(protocol, cases) -> int:
     return len({protocol.patients[case] for case in cases})
+
+
+def _drawn_from(prepared: "PreparedStudy") -> str:
+    line = f"Drawn from {prepared.cases} cases"
+    if not prepared.test_folder_cases:
+        return f"{line}."
+    return (
+        f"{line}, {prepared.test_folder_cases} of them from imagesTs, which may be trained on (--split given keeps "
+        "them for the test)."
+    )
 
 
 def _print(prepared: "PreparedStudy") -> None:
@@ -158,7 +177,8 @@ def _print(prepared: "PreparedStudy") -> None:
         absent += [f"{name} in size {size} seed {seed}" for name, count in counts.items() if not count]
     console = wide_console()
     console.print(table)
-    lines = [
+    lines = [_drawn_from(prepared)] if protocol.rule != "given" else []
+    lines += [
         f"{name}: {len(cases)} cases of {_patients(protocol, cases)} patients."
         for name, cases in (("Validation", protocol.validation), ("Test", protocol.test))
     ]

@@ -6,6 +6,8 @@ from nnU-Net's last checkpoint. Several calls may work on one study at the same 
 Methods: nnUNetTrainer, nnSAM's trainers (also with options, e.g. nnSAMTrainer_sam256), unet, swinunet, transunet,
 autosam (these need MONAI), and any trainer that nnU-Net finds (with a budget of its own). All others train
 --epochs x --iterations steps with the batch size of nnU-Net's plan, and with the seed of their training cases.
+nnUNetTrainer, whose name takes neither, is trained as nnSAMBaselineTrainer: the same network, loss and training with
+budget and seed in the name, and in bfloat16 on CPUs that have it, as all of nnSAM's.
 
 nnU-Net's own validation after a training is left out (--nnunet-validation keeps it). Choose hyper-parameters by
 --score-validation, never by the test scores.
@@ -141,5 +143,8 @@ def _show_plan(matrix: "RunMatrix") -> None:
             trainer = trainer_name(method, matrix.options.budget, key.seed)
             command = ["nnUNetv2_train", dataset, configuration, "0", "-tr", trainer, "-p", PLANS]
             print(f"  {shlex.join([*command, '-device', matrix.options.device])}")
+    for method in matrix.methods:
+        if method.trainer.split("_")[0] != method.name.split("_")[0]:
+            print(f"{method.name} is trained as {method.trainer}: {method.note}.", file=sys.stderr)
     pending = len(matrix.pending)
     print(f"{pending} of {len(matrix.keys)} runs would be made or continued; nothing was done.", file=sys.stderr)

@@ -48,7 +48,8 @@ _ENTRIES = (
     Method(
         STOCK,
         "nnSAMBaselineTrainer",
-        note="nnU-Net's network, loss and training; its budget and seed are set by a subclass",
+        note="nnU-Net's network, loss and training, run as nnSAMBaselineTrainer, which sets budget and seed and "
+        "computes in bfloat16 on CPUs that do",
     ),
     _ours("nnSAMTrainer", "nnU-Net with the frozen MobileSAM encoder and the level-set head", needs_sam=True),
     _ours("nnSAMNoLevelSetTrainer", "nnU-Net with the frozen MobileSAM encoder, no level sets", needs_sam=True),

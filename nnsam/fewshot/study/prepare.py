@@ -58,6 +58,8 @@ class PreparedStudy:
         options: of nnU-Net's planning.
         is_new: False where the same study was there already.
         class_cases: (size, seed) -> class -> number of training cases that hold it.
+        cases: number of labelled cases that the data set has.
+        test_folder_cases: how many of them are in imagesTs; all rules but "given" draw from these, too.
     """
 
     folder: Path
@@ -65,6 +67,8 @@ class PreparedStudy:
     options: PlanOptions
     is_new: bool
     class_cases: Mapping[tuple[int, int], Mapping[str, int]]
+    cases: int
+    test_folder_cases: int
 
 
 def prepare(
@@ -101,6 +105,7 @@ def prepare(
     checked = {case.name: check_case(case, classes) for case in progress([data.cases[name] for name in used])}
     class_cases = {key: _count_classes(subset, checked, classes) for key, subset in subsets.items()}
     _check_foreground(class_cases)
+    counts = len(data.cases), len(data.test)
     protocol = Protocol(
         dataset=str(data.dataset.get("name") or data.folder.name),
         **{key: data.dataset[key] for key in ("file_ending", "channel_names", "labels")},
@@ -117,10 +122,10 @@ def prepare(
     )
     if (experiment / PROTOCOL_FILE).exists():
         protocol = _same_study(experiment, protocol, request.options)
-        return PreparedStudy(experiment, protocol, request.options, False, class_cases)
+        return PreparedStudy(experiment, protocol, request.options, False, class_cases, *counts)
     with atomic_folder(experiment) as draft:
         _write(draft, data, split, protocol, request.options)
-    return PreparedStudy(experiment, protocol, request.options, True, class_cases)
+    return PreparedStudy(experiment, protocol, request.options, True, class_cases, *counts)
 
 
 def _count_classes(subset: Iterable[str], checked: Mapping[str, CheckedCase], classes: Classes) -> dict[str, int]:
