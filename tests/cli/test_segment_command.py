@@ -18,6 +18,7 @@ from nnsam.cli.main import main
 from nnsam.inference.folders import segment as segment_files
 from nnsam.io.overlay import COLORS, FILL
 from nnsam.io.reading import read_labels
+from nnsam.support.files import atomic_file
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
 COLOUR = np.stack([GREY, 255 - GREY, GREY // 2], axis=-1)
@@ -428,6 +429,24 @@ def test_a_folder_is_continued_case_by_case(predictor, folder, tmp_path, capsys)
     assert done(words, capsys) == (1, 3)
     np.testing.assert_array_equal(read_labels(tmp_path / "out" / "e.nii.gz").pixels, boxed((6, 8), np.s_[1:4, 2:6]))
     assert done((*words[:-1],), capsys) == (4, 0)  # without --continue, its own outputs are replaced
+
+
+def test_files_elsewhere_are_no_outputs_of_a_case(predictor, tmp_path, monkeypatch, capsys):
+    """As a compiled network, which the first case puts into a cache."""
+    (tmp_path / "in").mkdir()
+    Image.fromarray(GREY).save(tmp_path / "in" / "a.png")
+    real = predictor.predict_inside
+
+    def compiling(boxes, mode="zoom"):
+        with atomic_file(tmp_path / "cache" / "network.blob") as draft:
+            draft.write_bytes(b"compiled")
+        return real(boxes, mode)
+
+    monkeypatch.setattr(predictor, "predict_inside", compiling)
+    words = ("-i", tmp_path / "in", *BOXES, "-o", tmp_path / "out", "--continue")
+    assert done(words, capsys) == (1, 0)
+    assert done(words, capsys) == (0, 1)
+    assert list(json.loads((tmp_path / "out" / RECORD).read_text())["written"]) == ["a.png"]
 
 
 def test_label_images_as_prompts_count_by_what_they_hold(predictor, tmp_path, capsys):

@@ -154,8 +154,11 @@ class CaseJob:
     def _write(self) -> None:
         prediction = self.predictor.restore(self._logits, self._prepared)
         paths = output_files(self.outcome.output, self.predictor.file_ending, self.options)
+        absolute = [path.absolute() for path in paths]
 
         def note(destination: Path, complete: Path) -> None:
+            if destination not in absolute:
+                return  # something in a cache
             name = output_name(destination, self.outcome.output.parent)
             self.outcome.outputs[name] = describe_file(complete)
             self._note(name, self.outcome.outputs[name])

@@ -328,8 +328,10 @@ class SegmentRun:
         return {"inputs": describe_inputs(_files(task)), "prompts": self._origin(task)}
 
     def note(self, destination: Path, complete: Path) -> None:
-        """Notes a file that is going to appear, see `nnsam.support.files.before_replacing`."""
+        """Notes a file that is going to appear in the folder, see `nnsam.support.files.before_replacing`."""
         name = output_name(destination, self.folder)
+        if name.startswith("..") or Path(name).is_absolute():
+            return  # a compiled network in the cache
         self._noted[name] = describe_file(complete)
         self._record.note(name, self._noted[name])
 
