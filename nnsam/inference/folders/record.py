@@ -165,6 +165,7 @@ class RunRecord:
         self._path = folder / name
         self._before: dict[str, dict[str, Any]] = (_read(self._path) or {}).get("cases", {})
         self._written = self._still_own(_written(folder, name))
+        self._noted: dict[str, dict[str, Any]] = {}
         self._expected: set[str] = set()
         self._changed = True
         self._next_write = 0.0
@@ -238,6 +239,7 @@ class RunRecord:
             InputError: the journal cannot be written.
         """
         self._to_journal(output, entry)
+        self._noted[output] = dict(entry)
 
     def add(self, case: str, outputs: Mapping[str, Any], inputs: Mapping[str, Any], **more: Any) -> None:
         """Notes a case whose files are complete; what it had before and has no more, unchanged, is removed.
@@ -254,6 +256,8 @@ class RunRecord:
         self._remove_former(case, outputs)
         self.cases[case] = {"outputs": dict(outputs), "inputs": dict(inputs), **more}
         self._written.update(outputs)
+        for output in outputs:
+            self._noted.pop(output, None)
         self.forget(outputs)
         self._changed = True
         if time.monotonic() >= self._next_write:
@@ -269,6 +273,11 @@ class RunRecord:
         Raises:
             InputError: the record cannot be written.
         """
+        for output, entry in self._noted.items():  # of a case that was not finished
+            with suppress(OSError):
+                if _is_same_output(self.folder / output, entry):
+                    self._written[output] = entry
+                    self._changed = True
         self.flush()
         if not self._expected:
             with suppress(OSError):

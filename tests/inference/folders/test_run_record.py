@@ -169,6 +169,18 @@ def test_what_a_killed_run_was_going_to_write_is_its_own(files):
     assert not record_of(files).has_written(mask)
 
 
+def test_what_an_interrupted_case_has_written_is_own(files):
+    mask = files[1]
+    record = record_of(files)
+    record.note("a.png", describe_file(mask))
+    record.note("b.png", describe_file(mask))  # which did not appear any more
+    record.close()
+    assert not list(mask.parent.glob(".*"))
+    assert record_of(files).has_written(mask)
+    mask.with_name("b.png").write_bytes(b"by hand")
+    assert not record_of(files).has_written(mask.with_name("b.png"))
+
+
 def test_what_workers_were_to_write_is_own_until_their_run_has_ended(files):
     mask = files[1]
     other = mask.with_name("b.png")
