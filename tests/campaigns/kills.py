@@ -253,8 +253,8 @@ class Campaign:
                 self._fault(what, f"{relative} is half-written or wrong")
         if SCENARIOS[name].before:
             self._open(what, work)
-        if tidy:
-            for left in _drafts(work):
+        if tidy:  # but for a journal, where the disk is too full for the record that it is made for
+            for left in _drafts(work, journals="disk" not in errors):
                 self._fault(what, f"{left} is left behind")
 
     def _open(self, what: str, work: Path) -> None:
@@ -370,16 +370,13 @@ def _visible(work: Path) -> list[Path]:
     return [path for path in files if not any(part.startswith(".") for part in path.relative_to(work).parts)]
 
 
-def _drafts(work: Path) -> Iterator[str]:
+def _drafts(work: Path, journals: bool = True) -> Iterator[str]:
     for path in sorted(work.rglob("*")):
         relative = path.relative_to(work)
         if re.fullmatch("[a-z0-9_]{8}", path.name) and path.is_file() and path.stat().st_size <= 4:
             continue  # by which Python finds out where temporary files can be made; a kill may leave it
-        if (
-            path.name.endswith(".journal")
-            or path.name.startswith(_DRAFT)
-            or (relative.parts[0] == ".tmp" and len(relative.parts) > 1)
-        ):
+        is_journal = journals and path.name.endswith(".journal")
+        if is_journal or path.name.startswith(_DRAFT) or (relative.parts[0] == ".tmp" and len(relative.parts) > 1):
             yield str(relative)
 
 
