@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -49,6 +50,7 @@ class Terminated(KeyboardInterrupt):
 
 # What the process was told by a signal and has not done yet.
 _told: type[KeyboardInterrupt] | None = None
+_AGAIN_SECONDS = 0.02
 # Blocks of `uninterrupted` that the main thread is in, and whether a signal waits for their end.
 _depth, _waits = 0, False
 
@@ -93,7 +95,8 @@ def uninterrupted() -> Iterator[None]:
 def terminable() -> Iterator[None]:
     """Raises `Terminated` in the block at the first SIGTERM, so that it leaves nothing behind; main thread only.
 
-    An error that leaves the block after SIGTERM or Ctrl-C is replaced by what the signal means.
+    An error that leaves the block after SIGTERM or Ctrl-C is replaced by what the signal means. Where Python must ignore
+    what is raised, in an object's `__del__`, the signal comes again.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -112,8 +115,22 @@ def terminable() -> Iterator[None]:
         if not _waits:
             raise _told
 
+    again: list[threading.Timer] = []
+    unraisable = sys.unraisablehook
+
+    def ignored(found: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(found.exc_type, KeyboardInterrupt):
+            unraisable(found)
+            return
+        number = signal.SIGTERM if issubclass(found.exc_type, Terminated) else signal.SIGINT
+        signal.signal(signal.SIGTERM, tell)
+        again.append(threading.Timer(_AGAIN_SECONDS, os.kill, (process, number)))
+        again[-1].daemon = True
+        again[-1].start()
+
     global _told, _waits
     _told, _waits = None, False
+    sys.unraisablehook = ignored
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, tell)}
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         before[signal.SIGINT] = signal.signal(signal.SIGINT, tell)
@@ -123,7 +140,9 @@ def terminable() -> Iterator[None]:
         pass_on_ending()
         raise
     finally:
-        _told = None
+        for timer in again:
+            timer.cancel()
+        _told, sys.unraisablehook = None, unraisable
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 

@@ -136,3 +136,22 @@ def test_a_signal_that_a_library_made_an_error_of_ends_the_work(pythons_own_ctrl
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
     with pytest.raises(RuntimeError, match="by itself"):  # earlier signals are forgotten
         fails_by_itself()
+
+
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_where_python_ignores_what_is_raised_comes_again(pythons_own_ctrl_c, capsys, number, kind):
+    class Leaving:
+        def __del__(self):
+            raise_signal(number)
+
+    def works():
+        with terminable():
+            Leaving()
+            give_up = time.monotonic() + 60
+            while time.monotonic() < give_up:
+                time.sleep(0.01)
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        works()
+    assert raised.type is kind
+    assert capsys.readouterr().err == ""

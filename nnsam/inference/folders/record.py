@@ -21,6 +21,7 @@ from typing import Any
 from nnsam import __version__
 from nnsam.errors import InputError
 from nnsam.io.formats import data_files
+from nnsam.support.concurrency import uninterrupted
 from nnsam.support.files import load_json, sha256_of_file, write_json
 from nnsam.support.text import clipped, shown
 
@@ -273,15 +274,16 @@ class RunRecord:
         Raises:
             InputError: the record cannot be written.
         """
-        for output, entry in self._noted.items():  # of a case that was not finished
-            with suppress(OSError):
-                if _is_same_output(self.folder / output, entry):
-                    self._written[output] = entry
-                    self._changed = True
-        self.flush()
-        if not self._expected:
-            with suppress(OSError):
-                _journal(self._path).unlink(missing_ok=True)
+        with uninterrupted():
+            for output, entry in self._noted.items():  # of a case that was not finished
+                with suppress(OSError):
+                    if _is_same_output(self.folder / output, entry):
+                        self._written[output] = entry
+                        self._changed = True
+            self.flush()
+            if not self._expected:
+                with suppress(OSError):
+                    _journal(self._path).unlink(missing_ok=True)
 
     def _still_own(self, written: Mapping[str, list[dict[str, Any] | None]]) -> dict[str, dict[str, Any]]:
         """The last of several descriptions of a file that fits."""
