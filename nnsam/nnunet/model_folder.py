@@ -254,7 +254,9 @@ def _folds_of_prediction(found: Sequence[str]) -> tuple[list[str], str]:
 
 def _read_object(path: Path) -> dict[str, Any]:
     """Returns the JSON object in a file of a model folder."""
-    missing = f"{path.parent} has no {path.name}; expected the model folder of a trained model"
+    model = path.absolute().parent.parent
+    hint = f"; it is a fold: give its parent folder, {model}" if (model / path.name).is_file() else ""
+    missing = f"{path.parent} has no {path.name}; expected the model folder of a trained model{hint}"
     content = read_json(path, "copy the model folder again", missing)
     if not isinstance(content, dict):
         raise InputError(f"{path} does not hold a JSON object; expected what nnU-Net wrote")
@@ -275,8 +277,6 @@ def find_trainer(name: str, folder: Path) -> Any:
 
         with contextlib.redirect_stdout(io.StringIO()):
             return recursive_find_trainer_class_by_name(name)
-    except InputError:
-        raise
     except (LookupError, RuntimeError, AssertionError, ImportError) as error:
         reason = f" ({error})" if isinstance(error, ImportError) else ""
         raise InputError(
