@@ -43,7 +43,7 @@ def bench_box(
         data: test sets, see `evaluate_sets`; None: no accuracy, and passes of the synthetic images.
         quick: three image sizes, fewer rounds and boxes.
         rounds: rounds that count; None: 7, or 3 if quick.
-        device: "cpu" or "cuda".
+        device: "cpu", "cuda" or "mps".
         baselines: see `evaluate_sets`.
         sets: see `evaluate_sets`.
         max_cases: see `evaluate_sets`.
@@ -53,7 +53,8 @@ def bench_box(
     Returns:
         The JSON object of `nnsam bench box`: `zoom_time_spread`, (longest - shortest) / shortest of the median times
         per box over the sizes; `passes_per_box` of zoom; `rows` per size; `boxes_241` (see `measure_load`);
-        `accuracy` (see `evaluate_sets`), of the baselines alone without a model, null without data; `model`, `machine`.
+        `accuracy` (see `evaluate_sets`), of the baselines alone without a model, null without data; `model`, `device`,
+        `machine`.
 
     Raises:
         InputError: no such model, no test sets.
@@ -81,6 +82,7 @@ def bench_box(
         "accuracy": accuracy,
         "model": "71.8 M parameters, random weights" if model is None else Path(model).name,
         "patch_size": list(predictor.spec.patch_size),
+        "device": device,
         "machine": describe_machine(),
     }
 
