@@ -11,6 +11,12 @@ _NOTHING = re.compile(r"(/Dataset\d{3}_[^/]*)")
 _UNEXPANDED = re.compile(rf"[$%]\{{?({'|'.join(NNUNET_FOLDERS)})\b")
 
 
+def fold_hint(folder: Path) -> str:
+    """ "; it is a fold: ..." where a folder lies in a model folder, as fold_0 does, and is none itself, else ""."""
+    model = folder.absolute().parent
+    return f"; it is a fold: give its parent folder, {model}" if (model / "plans.json").is_file() else ""
+
+
 def unset_variable(path: str) -> str | None:
     """Tells what is wrong with a path that was to begin with a variable of nnU-Net's; None where nothing is."""
     unexpanded = _UNEXPANDED.match(path)
