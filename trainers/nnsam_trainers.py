@@ -7,13 +7,11 @@ live in ``nnsam.training``, hence stay the same objects and can be pickled.
 
 
 def __getattr__(name):
-    if not name.startswith("nnSAM"):
+    if not name.lower().startswith("nnsam"):
         raise AttributeError(name)
     from nnsam.nnunet.trainer_names import trainer_class
     from nnsam.training.checks import install
 
     install()
-    try:
-        return trainer_class(name)
-    except LookupError as error:
-        raise AttributeError(str(error)) from None
+    # A name that is none of ours is an error, too: nnU-Net asks this folder last, and would only show its stack.
+    return trainer_class(name)

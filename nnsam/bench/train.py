@@ -32,12 +32,12 @@ def bench_training(rounds: int = 10, size: int = 256, device: str = "cpu", warmu
     Args:
         rounds: rounds that count.
         size: side of the phantom images; 256 gives 7 stages and a batch of 2.
-        device: "cpu" or "cuda".
+        device: "cpu", "cuda" or "mps".
         warmup: rounds that do not count.
 
     Returns:
         The JSON object of `nnsam bench train`: `step_ratio_sam1024` and `step_ratio_sam256` (median of ours / stock
-        over the rounds), `levelset_share` (target of a batch, on one core / step at 1024), `rows`, `machine`.
+        over the rounds), `levelset_share` (target of a batch, on one core / step at 1024), `rows`, `device`, `machine`.
     """
     with _workspace() as folder, contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -55,6 +55,7 @@ def bench_training(rounds: int = 10, size: int = 256, device: str = "cpu", warmu
         "levelset_seconds": target_seconds,
         "rows": rows,
         "stages": plans["configurations"]["2d"]["architecture"]["arch_kwargs"]["n_stages"],
+        "device": device,
         "machine": describe_machine(),
     }
 
@@ -119,8 +120,8 @@ def _step(trainer: str, plans: dict, device: str) -> tuple[Candidate, Candidate]
 
     def step(_: object) -> object:
         result = instance.train_step(batch)
-        if device == "cuda":
-            torch.cuda.synchronize()
+        if device != "cpu":  # where work is only begun when the step returns
+            getattr(torch, device).synchronize()
         return result
 
     def targets(_: object) -> object:

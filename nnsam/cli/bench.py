@@ -20,7 +20,7 @@ from rich.table import Table
 
 from nnsam.cli.common import add_json, bar, json_report
 from nnsam.errors import InputError
-from nnsam.support.device import training_device
+from nnsam.support.device import DEVICES, choose_device, training_device
 
 
 def print_box_tables(result: dict) -> None:
@@ -39,7 +39,7 @@ def print_box_tables(result: dict) -> None:
     if result["accuracy"] is not None:
         _print_accuracy(console, result["accuracy"])
     console.print(
-        f"{escape(result['model'])} in {result['precision']}, patch {_by(result['patch_size'])}; "
+        f"{escape(result['model'])} in {result['precision']}, patch {_by(result['patch_size'])}, on {result['device']}; "
         f"{machine['processor']}, {machine['cores']} cores, {', '.join(machine['cpu_features'])}"
     )
 
@@ -210,10 +210,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train = benchmarks.add_parser("train", help="a training step beside stock nnU-Net's", description=_TRAIN)
     train.add_argument("--size", type=int, default=256, help="side of the images in pixels (%(default)s)")
     _add_common_arguments(train, "10")
-    for benchmark in (box, train):
-        benchmark.add_argument(
-            "--device", choices=["auto", "cpu", "cuda"], default="cpu", help="where to compute (default: %(default)s)"
-        )
+    box.add_argument(
+        "--device",
+        choices=DEVICES,
+        default="auto",
+        help="where to compute; auto is cuda, else mps, else cpu (default: %(default)s)",
+    )
+    train.add_argument(
+        "--device",
+        choices=DEVICES,
+        default="auto",
+        help="where to train; auto is cuda, else cpu (default: %(default)s)",
+    )
 
 
 def _add_common_arguments(parser: argparse.ArgumentParser, rounds: str) -> None:
@@ -296,7 +304,7 @@ def _bench_box(args: argparse.Namespace) -> dict:
         args.data,
         quick=args.quick,
         rounds=args.rounds,
-        device=args.device if args.model is not None and is_bundle(args.model) else training_device(args.device),
+        device=args.device if args.model is not None and is_bundle(args.model) else choose_device(args.device).type,
         baselines=("ellipse", "grabcut") if args.grabcut else ("ellipse",),
         sets=args.sets,
         max_cases=args.max_cases,

@@ -60,6 +60,29 @@ def json_report(path: str | None) -> Iterator[Callable[[str], object]]:
             yield lambda text: draft.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
 
 
+class _Folds(argparse.Action):
+    """Takes folds in one word or several: 0,1 or 0 1."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:
+        words = [values] if isinstance(values, str) else values
+        setattr(namespace, self.dest, [fold for word in words for fold in word.split(",")])
+
+
+def add_folds(parser: argparse.ArgumentParser, what: str, *, one_word: bool = False) -> None:
+    """Adds --folds and --fold.
+
+    Args:
+        parser: of the command.
+        what: help.
+        one_word: --fold takes one word alone, so that what follows may be the model.
+    """
+    if one_word:
+        parser.add_argument("--fold", dest="folds", action=_Folds, metavar="F[,F...]", help=what)
+        parser.add_argument("--folds", action=_Folds, nargs="+", metavar="F", help="the same, in several words")
+    else:
+        parser.add_argument("--folds", "--fold", action=_Folds, nargs="+", metavar="F", help=what)
+
+
 def add_voxel_limit(parser: argparse.ArgumentParser) -> None:
     """Adds --max-voxels to a command that reads images; `nnsam.cli.main` sets the limit while the command runs."""
     parser.add_argument(

@@ -155,7 +155,12 @@ def add_matching_arguments(parser: argparse.ArgumentParser) -> None:
         help="names of the values in the masks (default: label_<value>, or object)",
     )
     parser.add_argument("--mask-suffix", metavar="TEXT", help="what follows an image's name in its mask's name")
-    parser.add_argument("--patient", metavar="REGEX", help="finds the patient in a name: group 1, or all that matches")
+    parser.add_argument(
+        "--patient",
+        "--patient-regex",
+        metavar="REGEX",
+        help="finds the patient in a name: group 1, or all that matches",
+    )
     parser.add_argument("--skip-unmatched", action="store_true", help="leave out images without mask, and the reverse")
 
 
@@ -232,7 +237,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     npz.add_argument("--objects", action="store_true", help="write training data for box prompts")
     npz.add_argument(
-        "--patient-regex", metavar="REGEX", help="patient in a case's name, for --objects: group 1, or all"
+        "--patient-regex",
+        "--patient",
+        metavar="REGEX",
+        help="patient in a case's name, for --objects: group 1, or all",
     )
     npz.set_defaults(convert=_convert_npz)
     add_voxel_limit(npz)

@@ -46,7 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="names and values of the classes (default: looked for in PRED, in REF and beside REF)",
     )
     parser.add_argument(
-        "--profile", default="standard", help="scoring rules: standard, challenge or legacy (default: %(default)s)"
+        "--profile",
+        choices=("standard", "challenge", "legacy"),
+        default="standard",
+        help="scoring rules, see above (default: %(default)s)",
     )
     parser.add_argument(
         "--reference-key",

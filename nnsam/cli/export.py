@@ -17,7 +17,8 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from nnsam.cli.common import add_json, add_voxel_limit, json_report
+from nnsam.cli.common import add_folds, add_json, add_voxel_limit, json_report
+from nnsam.support.openvino import SPELLINGS
 
 if TYPE_CHECKING:
     from nnsam.inference.bundle import Bundle
@@ -27,20 +28,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this command's options."""
     parser.add_argument("model", metavar="MODEL_FOLDER", help="holds plans.json, dataset.json and fold_*")
     parser.add_argument("-o", "--output", required=True, metavar="BUNDLE", help="folder to make")
-    parser.add_argument(
-        "--folds",
-        nargs="+",
-        metavar="F",
-        help="numbers, or all for fold_all (default: all numbered folds, else fold_all; of box models one fold)",
+    add_folds(
+        parser, "numbers, or all for fold_all (default: all numbered folds, else fold_all; of box models one fold)"
     )
     parser.add_argument(
         "--checkpoint", default="checkpoint_final.pth", metavar="NAME", help="file in the folds (default: %(default)s)"
     )
     parser.add_argument(
         "--precision",
-        choices=("auto", "f32", "bf16", "int8"),
+        choices=SPELLINGS,
         default="auto",
-        help="the bundle's default; auto: the fastest whose masks agree with float32's (default: %(default)s)",
+        help="the bundle's default; auto: the fastest whose masks agree with float32's; float32 is f32, bfloat16 is "
+        "bf16 (default: %(default)s)",
     )
     parser.add_argument(
         "--images",

@@ -18,7 +18,7 @@ from nnsam.cli.common import prepare_streams, told_warnings, unbroken_output
 from nnsam.cli.parser import CommandParser
 from nnsam.errors import NnsamError
 from nnsam.io.limits import allowing_voxels
-from nnsam.nnunet.folders import unset_variable
+from nnsam.nnunet.folders import unset_variable, unset_variable_of_output
 from nnsam.support.concurrency import TERMINATED, Terminated, terminable, uninterrupted
 from nnsam.support.drafts import DISK_FULL, remove_stale_drafts
 from nnsam.support.installation import how_to_install_all
@@ -84,8 +84,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     command = next((word for word in argv if not word.startswith("-")), None)
     args = build_parser(command).parse_args(argv)
+    for problem in filter(None, map(unset_variable_of_output, _outputs(args))):
+        print(f"nnsam {args.command}: {problem}", file=sys.stderr)
+        return 1
     with unbroken_output():
         return _run(args)
+
+
+def _outputs(args: argparse.Namespace) -> list[str]:
+    """The paths of files and folders that a command is to make."""
+    given = (getattr(args, name, None) for name in ("output", "out", "work", "json", "csv"))
+    return [str(path) for path in given if isinstance(path, str | Path)]
 
 
 # Longer messages repeat what they are about.

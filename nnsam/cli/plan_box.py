@@ -32,7 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--patch", type=_patch, metavar="HxW", help="patch in pixels (default: 224x288 for full, 128x160 for small)"
     )
     parser.add_argument("--name", default="nnSAMBoxPlans", help="name of the plans (%(default)s)")
-    parser.add_argument("-np", "--processes", type=int, default=2, help="processes for the fingerprint (%(default)s)")
+    parser.add_argument(
+        "-np",
+        "--processes",
+        "--np",
+        type=int,
+        default=2,
+        metavar="N",
+        help="processes for the fingerprint (%(default)s)",
+    )
     add_json(parser)
 
 

@@ -30,7 +30,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnsam.cli.common import add_json, add_voxel_limit
+from nnsam.cli.common import add_folds, add_json, add_voxel_limit
+from nnsam.support.openvino import SPELLINGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,14 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
-        choices=("auto", "f32", "bf16", "int8"),
+        choices=SPELLINGS,
         default="auto",
-        help="auto: the fastest that was found accurate enough at export (default: %(default)s)",
+        help="auto: the fastest that was found accurate enough at export; float32 is f32, bfloat16 is bf16 (default: "
+        "%(default)s)",
     )
     parser.add_argument(
         "--threads", type=_whole(0), default=0, metavar="N", help="CPU threads of the network (default: all)"
     )
-    parser.add_argument("--folds", nargs="+", metavar="F", help="folds to average (default: all in the bundle)")
+    add_folds(parser, "folds to average (default: all in the bundle)")
     parser.add_argument(
         "--step-size",
         "-step_size",
@@ -334,7 +336,13 @@ def _output_file(args: argparse.Namespace, ending: str) -> Path | None:
     from nnsam.errors import InputError
 
     output = Path(args.output)
-    if (len(args.input) == 1 and Path(args.input[0]).is_dir()) or output.is_dir() or not output.suffix:
+    is_folder = len(args.input) == 1 and Path(args.input[0]).is_dir()
+    if is_folder and output.name.endswith(ending) and not output.exists():
+        raise InputError(
+            f"the label maps of a folder of images go into a folder; found {output}, a name ending with {ending}: give "
+            "a folder's name."
+        )
+    if is_folder or output.is_dir() or not output.suffix:
         return None
     if not output.name.endswith(ending) or output.name == ending:
         raise InputError(f"{output} cannot hold the label map; expected a name ending with {ending}, or a folder.")

@@ -31,8 +31,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnsam.cli.common import add_json, add_voxel_limit, bar
+from nnsam.cli.common import add_folds, add_json, add_voxel_limit, bar
 from nnsam.support.device import DEVICES
+from nnsam.support.openvino import SPELLINGS
 
 if TYPE_CHECKING:
     from nnsam.inference import BoxPredictor
@@ -94,12 +95,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the whole mask of each object instead of a label map: segments of a DICOM SEG, the key `masks` of an "
         "npz, else files OUT_1, OUT_2, ... in the order of the boxes",
     )
-    parser.add_argument(
-        "--fold",
-        type=lambda text: text.split(","),
-        metavar="F[,F...]",
-        help="which fold_F of the model; several are averaged (default: of a bundle every one; of a model folder the "
-        "fold `all` where there is one, else the lowest)",
+    add_folds(
+        parser,
+        "which fold_F of the model; several are averaged (default: of a bundle every one; of a model folder the fold "
+        "`all` where there is one, else the lowest)",
+        one_word=True,
     )
     parser.add_argument(
         "--checkpoint", metavar="NAME", help="file in the fold of a model folder (default: checkpoint_final.pth)"
@@ -112,7 +112,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--precision",
-        choices=("auto", "f32", "bf16", "int8", "float32", "bfloat16"),
+        choices=SPELLINGS,
         help="on CPUs; float32 is f32, bfloat16 is bf16. Bundles: auto (default) is what was found quickest and "
         "accurate at export. Model folders: f32 (default), bf16, or auto: bf16 where the CPU computes it",
     )
@@ -233,7 +233,7 @@ def _load(args: argparse.Namespace) -> "BoxPredictor":
 
     predictor, note = segment_files.load_predictor(
         args.model,
-        folds=args.fold,
+        folds=args.folds,
         checkpoint=args.checkpoint,
         device=args.device,
         precision=args.precision,

@@ -29,6 +29,7 @@ from nnsam.inference.bundle import Bundle, is_bundle, write_manifest
 from nnsam.nnunet.description import describe
 from nnsam.nnunet.model_folder import TrainedModel, load_trained_model
 from nnsam.support.files import replaced_folder
+from nnsam.support.openvino import check_precision
 
 # Patches to compare precisions on, by the dimensions of a patch.
 PATCHES = {2: 32, 3: 8}
@@ -76,6 +77,7 @@ def export_model(
         SetupError: a package is missing, or the CPU lacks the precision.
     """
     workbench = workbench or Workbench()
+    precision = check_precision(precision)
     if precision == "int8" and not int8:
         raise InputError("int8 is asked for and left out at once; choose --precision int8 or --no-int8")
     if precision == "bf16" and "bf16" not in workbench.precisions:

@@ -171,9 +171,10 @@ def choose_precision(bundle: Bundle, wanted: str = "auto") -> tuple[str, str]:
             return best, ""
         return "f32", f"computed in f32, since this CPU has no {best} instructions, which the model was exported for"
     if wanted not in available:
+        computed = [name for name in available if name in openvino.cpu_precisions()]
         raise InputError(
-            f"{bundle.folder} has no {wanted} network; it has {', '.join(available)}: choose one of them, or export "
-            "the model again with images to calibrate on"
+            f"{bundle.folder} has no {wanted} network; here it is computed in {' or '.join(computed)}: choose that, or "
+            "export the model again with images to calibrate on"
         )
     if wanted not in openvino.cpu_precisions():
         raise SetupError(f"this CPU has no {wanted} instructions; choose the precision f32")
@@ -227,6 +228,9 @@ def manifest_digest(manifest: Mapping[str, Any]) -> str:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     recover(folder.absolute())
     path = folder / MANIFEST
+    if not folder.is_dir():
+        what = f"{folder} is a file" if folder.is_file() else f"there is no folder {folder}"
+        raise InputError(f"{what}; expected a bundle, the folder that `nnsam export` made")
     if not path.is_file():
         hint = "; it is a trained model folder: export it first with `nnsam export`"
         raise InputError(

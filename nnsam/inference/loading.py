@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnsam.errors import InputError
 from nnsam.inference.bundle import Bundle, is_bundle
+from nnsam.nnunet.folders import fold_hint
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +84,7 @@ def _check_model_folder(folder: Path) -> None:
     expected = "expected a bundle made by `nnsam export`, or a model folder of nnU-Net, <trainer>__<plans>__2d"
     if folder.is_dir():
         if not (folder / "plans.json").is_file():
-            raise InputError(f"{folder} holds neither bundle.json nor plans.json; {expected}")
+            raise InputError(f"{folder} holds neither bundle.json nor plans.json; {expected}{fold_hint(folder)}")
     elif folder.exists():
         raise InputError(f"{folder} is a file; {expected}")
     else:

@@ -131,12 +131,15 @@ def find_images(path: str | Path, series: str | None = None) -> list[InputFile]:
         The images; what seems to be one and cannot be read is among them, with its refusal, if there are others.
 
     Raises:
-        InputError: nothing there, no image among it, DICOM files beside others, or several series in one folder.
+        InputError: nothing there, no image among it, DICOM files beside others, several series in one folder, or a
+            series of other files than DICOM.
         SetupError: DICOM files without the package that reads them.
     """
     path = Path(path)
     if path.is_file():
         found = image_format(path)
+        if found.kind != "dicom":
+            _refuse_series(series, path)
         return [_named(InputFile(path, found.kind, found.ending), [other.name for other in visible(path.parent)])]
     if not path.is_dir():
         raise InputError(f"{path} does not exist; expected an image or a folder of images.")
@@ -145,6 +148,7 @@ def find_images(path: str | Path, series: str | None = None) -> list[InputFile]:
     if files and dicom:
         raise InputError(f"{path} holds DICOM files ({dicom[0].name}) beside {files[0].path.name}; separate them.")
     if files:
+        _refuse_series(series, files[0].path)
         return files
     inputs = [_dicom_input(path, one) for one in find_dicom(path, series)]
     if not inputs:
@@ -153,6 +157,11 @@ def find_images(path: str | Path, series: str | None = None) -> list[InputFile]:
     if len(inputs) == 1 and inputs[0].refusal:
         raise InputError(inputs[0].refusal)
     return inputs
+
+
+def _refuse_series(series: str | None, path: Path) -> None:
+    if series is not None:
+        raise InputError(f"a series ({series}) is one of DICOM files; found {path}: leave --series out.")
 
 
 def _files_of_other_kinds(folder: Path) -> list[InputFile]:

@@ -229,7 +229,10 @@ def read_npz_labels(path: Path, key: str) -> Image:
     if key == "auto":
         key = "inst" if "inst" in arrays else "gts"
     if key not in arrays:
-        raise InputError(f"{path} lacks the key {key}.")
+        with zipfile.ZipFile(path) as archive:
+            separate = key == PREDICTION_KEY and "masks.npy" in archive.namelist()
+        hint = "; written by `nnsam segment --separate`? Label maps are written without it" if separate else ""
+        raise InputError(f"{path} lacks the key {key}{hint}.")
     values = arrays[key]
     if values.dtype.kind not in "biuf" or values.ndim not in (2, 3):
         raise InputError(

@@ -168,7 +168,7 @@ SLICES = 6
 COLUMNS = 3
 SMALLEST_SIDE, LARGEST_SIDE = 512, 2048  # of the longer side of one picture, in pixels
 FILL = 0.25
-_HALO = (0, 0, 0)
+_HALO, _NUMBER = (0, 0, 0), (255, 255, 255)
 _LEGEND, _TEXT = (28, 28, 28), (240, 240, 240)
 _LEGEND_ROWS = 24
 
@@ -191,7 +191,8 @@ def draw_segmentation(image: NDArray, objects: Sequence[DrawnObject]) -> NDArray
     """Draws the objects in boxes over a picture, or over up to six slices of a volume, with a legend below.
 
     Each object has a colour and a number, counted from 1, for its box, its contour, a light fill, and its line in the
-    legend. Lines have a dark rim, so that they are seen on bright and on dark ground. Small pictures are enlarged by a
+    legend. Lines have a dark rim, so that they are seen on bright and on dark ground, and numbers are white on black
+    with a rim in the object's colour. Small pictures are enlarged by a
     whole number, large ones thinned out. The lines of boxes run just outside of them, except at the image's edge.
     Slices are spread evenly over those that boxes cover, and marked with their number from 0.
 
@@ -264,13 +265,14 @@ def _draw_slice(image: NDArray[np.uint8], objects: Mapping[int, DrawnObject]) ->
         _draw_box(picture, box, width, color_of(index + 1))
     drawn = Image.fromarray(np.round(picture).astype(np.uint8))
     draw = ImageDraw.Draw(drawn)
-    font = _font(max(16, 8 * width + 8))
+    font = _font(max(18, 8 * width + 10))
     taken: list[_Place] = []
     for index, box in boxes.items():
         corner, space = _free_corner(draw, str(index + 1), font, box, width, taken)
         taken.append(space)
-        ink = color_of(index + 1)
-        draw.text(corner, str(index + 1), fill=ink, font=font, stroke_width=width + 1, stroke_fill=_HALO)
+        # White on black is found over the object's own fill, too; the rim in its colour says whose number it is.
+        for stroke, ink in ((2 * width + 1, color_of(index + 1)), (width + 1, _HALO)):
+            draw.text(corner, str(index + 1), fill=_NUMBER, font=font, stroke_width=stroke, stroke_fill=ink)
     return np.asarray(drawn)
 
 
@@ -282,7 +284,7 @@ def _free_corner(
 ) -> tuple[tuple[float, float], _Place]:
     """Where a box's number goes: the first of its corners where no other number is, and the space that it takes."""
     y0, x0, y1, x1 = box
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font, stroke_width=width + 1)
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font, stroke_width=2 * width + 1)
     near, far_x, far_y = 2 * width, x1 - 2 * width - right, y1 - 2 * width - bottom
     corners = [(x0 + near, y0 + near), (far_x, y0 + near), (x0 + near, far_y), (far_x, far_y)]
     for x, y in corners:

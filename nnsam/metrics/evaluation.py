@@ -100,7 +100,7 @@ def evaluate(
             the profile does not have.
 
     Warns:
-        NnsamWarning: one mask of a case is 0 and 1, the other 0 and 255.
+        NnsamWarning: once, of cases of which one mask is 0 and 1 and the other 0 and 255.
     """
     options = options or ScoringOptions()
     rules = find_profile(profile, options)
@@ -113,11 +113,12 @@ def evaluate(
     rows: list[ClassScore] = []
     units: dict[str, str] = {}
     failures: dict[str, str] = {}
+    scales: list[tuple[str, int]] = []
     spacing_is_used = spacing is None
     for case in progress(list(pairs)):
         try:
             unit, holds_spacing, scores = _evaluate_case(
-                case, pairs[case], classes, spacing, rules, options, reference_key
+                case, pairs[case], classes, spacing, rules, options, reference_key, scales
             )
         except Exception as error:  # of one case, whatever it is; the others are scored
             pass_on_ending()
@@ -133,6 +134,7 @@ def evaluate(
                 "the files that hold none with --spacing, or score them in a folder of their own."
             )
         rows += scores
+    _warn_of_other_scale(scales, len(pairs))
     if len(failures) == len(pairs):
         raise InputError(next(iter(failures.values())))
     if not spacing_is_used:
@@ -150,17 +152,21 @@ def _evaluate_case(
     rules: Profile,
     options: ScoringOptions,
     reference_key: str,
+    scales: list[tuple[str, int]],
 ) -> tuple[str, bool, list[ClassScore]]:
-    """Returns the unit of a case's distances, whether its reference holds a spacing, and its scores."""
+    """Returns the unit of a case's distances, whether its reference holds a spacing, and its scores.
+
+    A case whose masks share no label since one is 0 and 255 is added to `scales`, with the reference's value.
+    """
     prediction = _read(pair[0], PREDICTION_KEY, rules)
     reference = _read(pair[1], reference_key, rules)
     prediction, reference = on_grid(prediction, reference), on_grid(reference, prediction)
     _check_geometry(case, prediction, reference)
-    _warn_of_other_scale(case, prediction, reference)
     case_spacing, unit = _case_spacing(pair[1], reference, spacing, rules)
     if classes is not None:
         classes.check_values(prediction.pixels, f"The prediction of {case}", with_ignore=False)
         classes.check_values(reference.pixels, f"The reference of {case}", with_ignore=True)
+    _note_other_scale(case, prediction, reference, scales)
     case_classes = classes or _own_classes(prediction, reference, rules)
     masks = CaseMasks(prediction.pixels, reference.pixels, case_classes, case_spacing)
     return unit, reference.spacing is not None, _score_case(case, masks, rules, options)
@@ -243,15 +249,23 @@ def _check_geometry(case: str, prediction: Image, reference: Image) -> None:
 _WHITE = 255
 
 
-def _warn_of_other_scale(case: str, prediction: Image, reference: Image) -> None:
-    """Tells that one mask is 0 and 1 and the other 0 and 255, which share no label."""
+def _note_other_scale(case: str, prediction: Image, reference: Image, scales: list[tuple[str, int]]) -> None:
+    """Notes a case of which one mask is 0 and 1 and the other 0 and 255, which share no label."""
     ours, theirs = (set(np.unique(labels.pixels).tolist()) - {0} for labels in (prediction, reference))
-    if sorted([*ours, *theirs]) != [1, _WHITE] or not ours or not theirs:
+    if len(ours) == len(theirs) == 1 and ours | theirs == {1, _WHITE}:
+        scales.append((case, theirs.pop()))
+
+
+def _warn_of_other_scale(scales: Sequence[tuple[str, int]], total: int) -> None:
+    """Tells once of all those cases."""
+    if not scales:
         return
-    values = f"0 and {ours.pop()}, the reference 0 and {theirs.pop()}"
+    case, value = scales[0]
+    white, other = ("references", "predictions") if value == _WHITE else ("predictions", "references")
+    count = f"Case {case}" if total == 1 else f"{len(scales)} of {total} cases (the first: {case})"
     warnings.warn(
-        f"Case {case}: the prediction holds {values}, so that they share no label; write one of them with the values "
-        "of the other.",
+        f"{count}: the {white} hold 0 and 255, the {other} 0 and 1, so that they share no label and score 0; write the "
+        f"{white} with 0 and 1, in Python: (mask > 0).astype('uint8').",
         NnsamWarning,
         stacklevel=3,
     )

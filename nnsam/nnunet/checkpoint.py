@@ -8,6 +8,8 @@ import numpy as np
 
 from nnsam.errors import InputError
 
+# How PyTorch's files begin, those of before version 1.6 last.
+_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _ENTRIES = {"network_weights": dict, "init_args": dict, "trainer_name": str}
 
 
@@ -22,6 +24,16 @@ def read_nnunet_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no file {path}; expected a checkpoint of nnU-Net, e.g. fold_0/checkpoint_final.pth")
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_ZIP))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}); give yourself the right") from None
+    if start != _ZIP and not start.startswith(_PICKLE):
+        raise InputError(
+            f"{path} cannot be read as a checkpoint of nnU-Net: it is no checkpoint of PyTorch; give a "
+            f"checkpoint_*.pth that nnUNetv2_train wrote"
+        )
     # What nnU-Net puts into its log beside plain Python values: numpy scalars.
     core = np._core if hasattr(np, "_core") else np.core
     allowed: list[Any] = [core.multiarray.scalar, np.dtype]

@@ -11,6 +11,12 @@ _NOTHING = re.compile(r"(/Dataset\d{3}_[^/]*)")
 _UNEXPANDED = re.compile(rf"[$%]\{{?({'|'.join(NNUNET_FOLDERS)})\b")
 
 
+def fold_hint(folder: Path) -> str:
+    """ "; it is a fold: ..." where a folder lies in a model folder, as fold_0 does, and is none itself, else ""."""
+    model = folder.absolute().parent
+    return f"; it is a fold: give its parent folder, {model}" if (model / "plans.json").is_file() else ""
+
+
 def unset_variable(path: str) -> str | None:
     """Tells what is wrong with a path that was to begin with a variable of nnU-Net's; None where nothing is."""
     unexpanded = _UNEXPANDED.match(path)
@@ -25,3 +31,19 @@ def unset_variable(path: str) -> str | None:
             f"{', '.join(unset)}); export it first, e.g. export {unset[0]}=FOLDER"
         )
     return None
+
+
+def unset_variable_of_output(path: str) -> str | None:
+    """Tells that an output would become a new entry of the root folder, as $nnUNet_results/bundle does, unset.
+
+    Where all of nnU-Net's variables are set, or the entry is there, it is the user's business: None.
+    """
+    unset = [name for name in reversed(NNUNET_FOLDERS) if not os.environ.get(name)]
+    parts = Path(path).parts
+    if not unset or len(parts) < 2 or parts[0] != "/" or Path(*parts[:2]).exists():
+        return None
+    return (
+        f"found the output {path} in the root folder, which has no {parts[1]}, as if a variable before it were not set "
+        f"(not set are {', '.join(unset)}); export it first, e.g. export {unset[0]}=FOLDER, or choose an output in a "
+        "folder that exists"
+    )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nnsam.errors import InputError, NnsamError
 from nnsam.nnunet.allowed import check_plans, check_trainer_name
 from nnsam.nnunet.checkpoint import read_nnunet_checkpoint
+from nnsam.nnunet.folders import fold_hint
 from nnsam.nnunet.trainer_names import TRAINERS, trainer_class
 from nnsam.prompts.box_model import BoxModelSpec
 from nnsam.support.files import read_json
@@ -254,7 +255,7 @@ def _folds_of_prediction(found: Sequence[str]) -> tuple[list[str], str]:
 
 def _read_object(path: Path) -> dict[str, Any]:
     """Returns the JSON object in a file of a model folder."""
-    missing = f"{path.parent} has no {path.name}; expected the model folder of a trained model"
+    missing = f"{path.parent} has no {path.name}; expected the model folder of a trained model{fold_hint(path.parent)}"
     content = read_json(path, "copy the model folder again", missing)
     if not isinstance(content, dict):
         raise InputError(f"{path} does not hold a JSON object; expected what nnU-Net wrote")
@@ -275,8 +276,6 @@ def find_trainer(name: str, folder: Path) -> Any:
 
         with contextlib.redirect_stdout(io.StringIO()):
             return recursive_find_trainer_class_by_name(name)
-    except InputError:
-        raise
     except (LookupError, RuntimeError, AssertionError, ImportError) as error:
         reason = f" ({error})" if isinstance(error, ImportError) else ""
         raise InputError(

@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from nnsam.errors import InputError
+from nnsam.support.suggestions import did_you_mean
 from nnsam.support.text import shown
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ _OPTIONS = {
     "ls<P>": (re.compile(r"ls(\d+)"), "level_set_weight", 0, 10**6),
     "curv<P>": (re.compile(r"curv(\d+)"), "curvature_weight", 0, 10**6),
 }
+
+
+class UnknownTrainerError(InputError, LookupError):
+    """No trainer of this package has a name."""
 
 
 def parse_options(name: str) -> tuple[str, dict[str, int | float]]:
@@ -89,12 +94,14 @@ def trainer_class(name: str) -> "type[nnUNetTrainer]":
     """Returns the trainer class of a name, made on the fly where the name has options; always the same object.
 
     Raises:
-        LookupError: no trainer of this package has that name.
+        UnknownTrainerError: no trainer of this package has that name; a LookupError, too.
         InputError: a trainer of this package, but with options that do not fit.
     """
     base_name = name.split("_")[0]
     if base_name not in TRAINERS:
-        raise LookupError(f"unknown trainer {shown(name)}; this package has {', '.join(TRAINERS)}")
+        raise UnknownTrainerError(
+            f"unknown trainer {shown(name)}; this package has {', '.join(TRAINERS)}{did_you_mean(base_name, TRAINERS)}"
+        )
     base_name, options = parse_options(name)
     base = getattr(importlib.import_module(TRAINERS[base_name]), base_name)
     if not options:

@@ -156,7 +156,8 @@ def _check_names(path: Path, content: dict[str, Any], inputs: Sequence[InputFile
     unknown = [name for name in content if name not in known]
     if unknown:
         which = f"{some(unknown)}, which {'is' if len(unknown) == 1 else 'are'} not among the images"
-        meant = did_you_mean(unknown[0], [file.path.absolute().name for file in inputs])
+        without = [file.path.absolute().name for file in inputs if not content.keys() & set(_names(file))]
+        meant = did_you_mean(unknown[0], without)
         raise InputError(f"{path} has boxes for {which}{meant or '; correct or remove the name.'}")
 
 

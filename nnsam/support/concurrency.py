@@ -95,8 +95,8 @@ def uninterrupted() -> Iterator[None]:
 def terminable() -> Iterator[None]:
     """Raises `Terminated` in the block at the first SIGTERM, so that it leaves nothing behind; main thread only.
 
-    An error that leaves the block after SIGTERM or Ctrl-C is replaced by what the signal means. Where Python must ignore
-    what is raised, in an object's `__del__`, the signal comes again.
+    An error that leaves the block after SIGTERM or Ctrl-C is replaced by what the signal means. Where Python has to
+    ignore what is raised, in an object's `__del__`, the signal comes again.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -44,6 +44,8 @@ def no_telemetry() -> Iterator[None]:
 # What this package computes in; a user may also leave the choice to it.
 COMPUTED = ("f32", "bf16", "int8")
 PRECISIONS = ("auto", *COMPUTED)
+# What --precision takes: PyTorch's names, too.
+SPELLINGS = (*PRECISIONS, "float32", "bfloat16")
 _ALIASES = {"float32": "f32", "fp32": "f32", "bfloat16": "bf16"}
 # OpenVINO's names of what a CPU can do.
 _CAPABILITIES = {"FP32": "f32", "BF16": "bf16", "INT8": "int8"}

@@ -22,7 +22,8 @@ def check_outputs(
     models: Iterable[str | Path] = (),
     overwrite: bool = True,
     is_own: Callable[[Path], bool] = lambda path: False,
-    advice: str = "choose another output, or replace what exists with --overwrite",
+    has_record: bool = False,
+    advice: str = "",
 ) -> None:
     """Checks that no input, no other output and no file of somebody else would be overwritten.
 
@@ -36,7 +37,8 @@ def check_outputs(
         models: folders that nothing may be written into.
         overwrite: whether files that exist may be replaced; else only those of `is_own`.
         is_own: tells of an existing file whether this program has written it, as it is.
-        advice: what to do where one exists that is not.
+        has_record: it tells that from a record of the folder; single files have none.
+        advice: what to do where one exists that is not; empty: --overwrite, or another output.
 
     Raises:
         InputError: one would.
@@ -64,7 +66,14 @@ def check_outputs(
             strange.append(path)
     if strange:
         more = f" (and {len(strange) - 1} more)" if len(strange) > 1 else ""
-        raise InputError(f"{strange[0]}{more} exists, and no record says that this command wrote it; {advice}.")
+        exist, them = ("exist", "them") if more else ("exists", "it")
+        if has_record:
+            advice = advice or "choose another output, or replace what exists with --overwrite"
+            found = f"{exist}, and no record says that this command wrote {them}"
+        else:
+            advice = advice or f"replace {them} with --overwrite, or choose another output"
+            found = f"{exist} already"
+        raise InputError(f"{strange[0]}{more} {found}; {advice}.")
 
 
 def is_report(path: Path, keys: Iterable[str]) -> bool:

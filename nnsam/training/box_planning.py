@@ -8,8 +8,11 @@ from typing import Any
 from nnsam.errors import InputError, SetupError
 from nnsam.nnunet.commands import call_in_fresh_interpreter
 from nnsam.support.files import read_json
+from nnsam.support.text import shown
 
 PLANS_NAME = "nnSAMBoxPlans"
+# Data sets that a message names at most.
+_NAMED = 3
 
 
 def box_settings(plans: Mapping[str, Any], configuration: str = "2d") -> dict[str, Any]:
@@ -50,7 +53,10 @@ def plan_box(
     """
     for variable in ("nnUNet_raw", "nnUNet_preprocessed"):
         if not os.environ.get(variable):
-            raise SetupError(f"the environment variable {variable} is not set; nnU-Net keeps its data there")
+            raise SetupError(
+                f"the environment variable {variable} is not set, and nnU-Net keeps its data there; export it first, "
+                f"e.g. export {variable}=FOLDER"
+            )
     if batch_size is not None and batch_size < 1:
         raise InputError(f"the batch size is {batch_size}; expected at least 1")
     name = _dataset_name(dataset)
@@ -71,12 +77,20 @@ def _dataset_name(dataset: str | int) -> str:
     from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 
     text = str(dataset)
+    raw = Path(os.environ["nnUNet_raw"])
     try:
         name = maybe_convert_to_dataset_name(int(text) if text.isdigit() else text)
-    except RuntimeError as error:
-        raise InputError(f"data set {dataset} was not found in {os.environ['nnUNet_raw']} ({error})") from error
-    if not Path(os.environ["nnUNet_raw"], name, "dataset.json").is_file():
-        raise InputError(f"data set {name} was not found in {os.environ['nnUNet_raw']}, or it has no dataset.json")
+    except (RuntimeError, OSError):  # of nnU-Net's folders, where one does not exist
+        name = ""
+    if not name or not (raw / name).is_dir():
+        there = sorted(path.name for path in raw.glob("Dataset*") if path.is_dir())
+        some = ", ".join(there[:_NAMED]) + (", ..." if len(there) > _NAMED else "")
+        raise InputError(
+            f"there is no data set {shown(text)} in {raw} (nnUNet_raw); it has {some or 'none'}: give one that is "
+            "there, or make it with `nnsam convert`"
+        )
+    if not (raw / name / "dataset.json").is_file():
+        raise InputError(f"{raw / name} has no dataset.json; expected a raw nnU-Net data set, so add it")
     return name
 
 

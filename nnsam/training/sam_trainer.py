@@ -4,6 +4,7 @@ Only hooks that nnU-Net 2.8 means to be overridden are overridden; its loops, st
 are.
 """
 
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from nnsam.losses.compound import SegmentationAndLevelSetLoss
 from nnsam.networks.fused_unet import FusedUNet, SegmentationNetwork
 from nnsam.networks.mobile_sam import MobileSAMEncoder, load_encoder_state
 from nnsam.networks.sam_branch import Provenance, SAMBranch, digest
+from nnsam.support.concurrency import TERMINATED, Terminated
 from nnsam.support.files import write_json
 from nnsam.training.acceleration import CPUAcceleration, check_settings
 from nnsam.training.checks import check_configuration, check_fold, check_versions
@@ -30,6 +32,8 @@ from nnsam.training.progress import EpochBar, how_to_go_on
 from nnsam.training.transforms import AppendSignedDistance
 from nnsam.weights import WeightsSource
 
+# Exit code after Ctrl-C, as a shell's.
+_INTERRUPTED = 130
 WEIGHTS_RECORD = "sam_weights.json"
 
 
@@ -242,16 +246,24 @@ class nnSAMTrainer(nnUNetTrainer):
     # ---- course of a training ----
 
     def run_training(self) -> None:
-        """Trains as nnU-Net does; Ctrl-C says what --c would go on from."""
+        """Trains as nnU-Net does; Ctrl-C says what --c would go on from.
+
+        Raises:
+            SystemExit: after Ctrl-C with 130, after SIGTERM in a command of this package with 143; with
+                ``NNSAM_TRACEBACK`` the KeyboardInterrupt itself.
+        """
         try:
             super().run_training()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             self._bar.stop()
             self.print_to_log_file(
                 f"nnsam: interrupted in epoch {self.current_epoch} of {self.num_epochs}; "
                 f"{how_to_go_on(self.output_folder, self._saved_epochs)}"
             )
-            raise
+            if os.environ.get("NNSAM_TRACEBACK"):
+                raise
+            # The sentence above has said it all; the stack would only push it off the screen.
+            raise SystemExit(TERMINATED if isinstance(error, Terminated) else _INTERRUPTED) from None
         finally:
             self._bar.stop()
 

@@ -112,7 +112,7 @@ def test_command_prints_one_json_object(quick, capsys):
     assert result["passes_per_box"] == 1
     assert result["accuracy"] is None
     assert result["boxes_241"]["linearity"] == 1
-    assert {"machine", "model"} <= set(result)
+    assert {"machine", "model", "device"} <= set(result)
 
 
 def test_command_prints_tables(quick, data, capsys):

@@ -37,6 +37,7 @@ def test_steps_are_compared_with_stock_nnunet_round_by_round(monkeypatch):
     }
     assert (result["step_ratio_sam1024"], result["step_ratio_sam256"]) == (2.0, 1.5)
     assert result["levelset_seconds"] == 0.5
+    assert result["device"] == "cpu"
     assert result["levelset_share"] == pytest.approx(0.125)
     assert result["stages"] == 7
     assert result["machine"] == {}

@@ -47,7 +47,7 @@ def test_json_goes_to_standard_output_or_to_a_file_that_does_not_exist(capsys, t
     with json_report(str(path)) as report:
         report("[1]")
     assert (path.read_text(), capsys.readouterr().out) == ("[1]\n", "")
-    with pytest.raises(InputError, match=r"a.json exists, .*; choose another file, or remove it"):
+    with pytest.raises(InputError, match=r"a.json exists already; choose another file, or remove it"):
         json_report(str(path)).__enter__()
     assert path.read_text() == "[1]\n"
 

@@ -182,6 +182,7 @@ def usage_error(capsys, *words):
         ("predict bundle -i a --outptu b", "usage: nnsam predict [", "argument --outptu; did you mean --output?"),
         ("predict bundle -i a -o b --outptu=c", "usage: nnsam predict [", "--outptu=c; did you mean --output?"),
         ("predict bundle -i a -o b --precision F32", "usage: nnsam predict [", "did you mean f32?"),
+        ("evaluate -p a -r b --profile chalenge", "usage: nnsam evaluate [", "did you mean challenge?"),
         ("fewshot run EXP --methds unet", "usage: nnsam fewshot run [", "did you mean --methods"),
         ("doctor more", "usage: nnsam doctor [", "unrecognized argument more"),
     ],
@@ -258,3 +259,51 @@ def test_numbers_below_zero_are_values_and_not_options():
     parser.add_argument("-o")
     for text in ("-5,1,8,9", "-5", "-0.5,-2,1e3,4", "-.5,1,2,3"):
         assert parser.parse_args(["--box", text, "-o", "out"]).box == text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "box-train lesions -o /nowhere_bundle",
+        "box-train lesions -o bundle --work=/nowhere_bundle",
+        "predict bundle -i a.png -o/nowhere_bundle/a.png",
+        "evaluate -p a -r b --json /nowhere_bundle.json",
+        "bench cpu --out /nowhere_bundle",
+    ],
+)
+def test_an_output_whose_variable_was_not_set_is_refused_before_the_work(monkeypatch, capsys, words):
+    monkeypatch.delenv("nnUNet_results", raising=False)
+    assert cli.main(words.split()) == 1
+    printed = capsys.readouterr()
+    assert f"nnsam {words.split()[0]}: found the output /nowhere_bundle" in printed.err
+    assert "export it first, e.g. export nnUNet_results=FOLDER" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        ("segment M -i a -o b --fold 0,1", "folds", ["0", "1"]),
+        ("segment --fold 0 M -i a -o b", "folds", ["0"]),
+        ("segment M -i a -o b --folds 0 1", "folds", ["0", "1"]),
+        ("predict M -i a -o b --fold 0,1", "folds", ["0", "1"]),
+        ("predict M -i a -o b --fold 0 1", "folds", ["0", "1"]),
+        ("export M -o b --folds 0 1", "folds", ["0", "1"]),
+        ("export M -o b --fold 0,all", "folds", ["0", "all"]),
+        ("predict M -i a -o b --precision bfloat16", "precision", "bfloat16"),
+        ("export M -o b --precision float32", "precision", "float32"),
+        ("convert images a b -o c --patient-regex x", "patient", "x"),
+        ("convert images a b -o c --patient x", "patient", "x"),
+        ("convert npz-to-nnunet a -o c --patient x", "patient_regex", "x"),
+        ("box-train a -o c --patient-regex x", "patient", "x"),
+        ("fewshot prepare -d a -o c --sizes 1 --patient x", "patient_regex", "x"),
+        ("fewshot prepare -d a -o c --sizes 1 --processes 3", "np", 3),
+        ("fewshot prepare -d a -o c --sizes 1 --np 3", "np", 3),
+        ("plan-box -d 1 --np 3", "processes", 3),
+        ("plan-box -d 1 -np 3", "processes", 3),
+        ("plan-box -d 1 --processes 3", "processes", 3),
+        ("bench box --device mps", "device", "mps"),
+        ("bench train", "device", "auto"),
+    ],
+)
+def test_an_option_has_the_same_spellings_in_all_commands(words, name, value):
+    assert getattr(cli.build_parser(words.split()[0]).parse_args(words.split()), name) == value

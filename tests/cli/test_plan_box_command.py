@@ -49,8 +49,8 @@ def test_options_and_json(raw, capsys):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["-d", "8"], "was not found"),
-        (["-d", "Dataset008_Nothing"], "was not found"),
+        (["-d", "8"], "it has Dataset007_Hearts: give one that is there, or make it with `nnsam convert`"),
+        (["-d", "Dataset008_Nothing"], "there is no data set 'Dataset008_Nothing' in"),
         (["-d", "7", "--patch", "32x64"], "at least 64"),
         (["-d", "7", "--batch-size", "0"], "at least 1"),
     ],
@@ -73,7 +73,7 @@ def test_a_patch_that_does_not_fit_is_refused_before_the_fingerprint(raw, capsys
 def test_folders_that_are_not_set_are_named(raw, capsys, monkeypatch):
     monkeypatch.delenv("nnUNet_raw")
     assert main(["plan-box", "-d", "7"]) == 1
-    assert "nnUNet_raw is not set" in capsys.readouterr().err
+    assert "nnUNet_raw is not set, and nnU-Net keeps its data there; export it first" in capsys.readouterr().err
 
 
 def test_other_numbers_of_channels_are_refused(raw, capsys):

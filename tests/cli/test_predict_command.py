@@ -140,7 +140,7 @@ def test_reference_labels_are_not_replaced(bundle, images, tmp_path, capsys):
     for name in NAMES:
         (references / f"{name}.png").write_text("reference")
     text = sentence(capsys, bundle, "-i", images, "-o", references)
-    assert "a.png (and 2 more) exists, and no record says that this command wrote it" in text
+    assert "a.png (and 2 more) exist, and no record says that this command wrote them" in text
     assert "--overwrite" in text
     assert names(references) == ["a.png", "b.png", "c.png"]
     assert predict(bundle, "-i", images, "-o", references, "--overwrite") == 0
@@ -436,3 +436,23 @@ def test_steps_that_take_for_ever_are_refused(bundle, images, tmp_path, capsys, 
 def test_an_empty_argument_is_told(images, tmp_path, capsys):
     assert predict("", "-i", images, "-o", tmp_path / "out") == 1
     assert capsys.readouterr().err == "nnsam: an argument is empty; is a variable of the shell unset?\n"
+
+
+def test_what_is_no_bundle_is_told_apart(bundle, images, tmp_path, capsys):
+    words = ("-i", images, "-o", tmp_path / "out")
+    assert f"there is no folder {tmp_path / 'nosuch'}; expected a bundle" in sentence(
+        capsys, tmp_path / "nosuch", *words
+    )
+    picture = images / "a_0000.png"
+    assert f"{picture} is a file; expected a bundle, the folder that `nnsam export` made" in sentence(
+        capsys, picture, *words
+    )
+    assert f"{images} is no bundle: it has no bundle.json" in sentence(capsys, images, *words)
+
+
+def test_the_output_of_a_folder_is_no_name_of_a_file(bundle, images, tmp_path, capsys):
+    text = sentence(capsys, bundle, "-i", images, "-o", tmp_path / "x.png")
+    assert f"go into a folder; found {tmp_path / 'x.png'}, a name ending with .png: give a folder's name." in text
+    assert not (tmp_path / "x.png").exists()
+    (tmp_path / "x.png").mkdir()
+    assert predict(bundle, "-i", images, "-o", tmp_path / "x.png") == 0

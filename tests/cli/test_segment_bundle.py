@@ -73,7 +73,7 @@ def test_a_fallback_is_told(segment, tmp_path, monkeypatch, capsys):
     [
         (("--checkpoint", "checkpoint_best.pth"), "holds no checkpoints to choose from"),
         (("--device", "cuda"), "which runs on the CPU; leave the device cuda out"),
-        (("--precision", "int8"), "has no int8 network; it has f32, bf16"),
+        (("--precision", "int8"), "has no int8 network; here it is computed in f32"),
         (("--fold", "7"), "has no fold 7; it has 0, 1"),
     ],
 )

@@ -559,7 +559,7 @@ def test_old_outputs_are_replaced_only_where_that_is_asked_for(predictor, tmp_pa
     words = ("-i", tmp_path / "a.png", *BOXES, "-o", tmp_path / "o.png", "--overlay", "--probabilities")
     words = (*words, "--json", tmp_path / "r.json")
     assert segment(*words) == 1
-    assert f"{which} exists, and no record says that this command wrote it" in capsys.readouterr().err
+    assert f"{which} exists already; replace it with --overwrite, or choose another output." in capsys.readouterr().err
     assert names(tmp_path) == sorted(["a.png", which])
     assert (tmp_path / which).read_text() == "old"
     assert segment(*words, "--overwrite") == 0
@@ -786,7 +786,7 @@ def test_a_misspelled_name_in_the_boxes_stops_a_folder_before_anything_is_writte
     boxes = tmp_path / "boxes.json"
     boxes.write_text(json.dumps(names))
     assert segment("-i", tmp_path / "in", "--boxes", boxes, "-o", tmp_path / "out") == 1
-    assert "; did you mean lesion_2.png or lesion_1.png?\n" in capsys.readouterr().err
+    assert "; did you mean lesion_2.png?\n" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert segment("-i", tmp_path / "in" / "lesion_1.png", "--boxes", boxes, "-o", tmp_path / "o.png") == 0
 
@@ -879,3 +879,24 @@ def test_masks_of_objects_that_are_no_longer_asked_for_go(predictor, tmp_path, c
     assert names(tmp_path / "out") == ["a_1.png", "a_2.png"]
     assert segment(*words, *BOXES[:2]) == 0
     assert names(tmp_path / "out") == ["a_1.png"]
+
+
+def test_the_output_of_a_folder_is_no_name_of_a_file(predictor, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        Image.fromarray(GREY).save(tmp_path / "in" / f"{name}.png")
+    words = ("-i", tmp_path / "in", *BOXES, "-o", tmp_path / "masks" / "x.png")
+    assert segment(*words) == 1
+    assert "x.png, a name ending with .png: give a folder's name." in capsys.readouterr().err
+    assert not (tmp_path / "masks").exists()
+    (tmp_path / "masks" / "x.png").mkdir(parents=True)
+    assert segment(*words) == 0
+
+
+@pytest.mark.parametrize("which", ["a.png", "."])
+def test_a_series_is_one_of_dicom_files(predictor, tmp_path, capsys, which):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(GREY).save(tmp_path / "in" / "a.png")
+    assert segment("-i", tmp_path / "in" / which, *BOXES, "-o", tmp_path / "out", "--series", "1.2") == 1
+    assert "a series (1.2) is one of DICOM files; found" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

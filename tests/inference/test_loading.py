@@ -70,7 +70,8 @@ def test_options_reach_the_model(folder):
     ("name", "options", "words"),
     [
         ("nothing", {}, "there is no folder .*nothing; expected a bundle"),
-        ("", {}, r"holds neither bundle\.json nor plans\.json"),
+        ("", {}, r"holds neither bundle\.json nor plans\.json.*__2d$"),
+        ("automatic_folder/fold_0", {}, r"it is a fold: give its parent folder, .*automatic_folder$"),
         ("automatic_bundle/bundle.json", {}, "is a file; expected a bundle"),
         ("box_bundle", {"device": "cuda"}, "runs on the CPU; leave the device cuda out"),
         ("box_bundle", {"checkpoint": "a.pth"}, "holds no checkpoints to choose from"),

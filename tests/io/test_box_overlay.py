@@ -118,3 +118,15 @@ def test_colour_volumes_and_inputs_left_alone():
     before = image.copy()
     assert draw(image, [0, 0, 0, 3, 20, 30]).shape[1] == 3 * 17 * 30 + 8
     np.testing.assert_array_equal(image, before)
+
+
+def test_numbers_are_white_on_black_over_their_own_fill():
+    picture = draw(np.full((512, 512), 90, np.uint8), [100, 100, 400, 400])[:512]
+    number = drawn(picture, (255, 255, 255))
+    assert number.sum() > 10
+    rows, columns = np.nonzero(number)
+    dark = drawn(picture[rows.min() - 2 : rows.max() + 3, columns.min() - 2 : columns.max() + 3], (0, 0, 0))
+    assert dark[0].any()
+    assert dark[-1].any()
+    assert dark[:, 0].any()
+    assert dark[:, -1].any()

@@ -52,7 +52,8 @@ def test_spacing_is_turned_into_array_order(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "key", "words"),
     [
-        ({"gts": CLASSES}, "segs", "lacks the key segs"),
+        ({"gts": CLASSES}, "segs", r"lacks the key segs\.$"),
+        ({"masks": CLASSES[None]}, "segs", "lacks the key segs; written by `nnsam segment --separate`"),
         ({"imgs": CLASSES}, "auto", "lacks the key gts"),
         ({"gts": CLASSES}, "inst", "lacks the key inst"),
         ({"segs": np.array([None, 1])}, "segs", "pickled Python objects"),

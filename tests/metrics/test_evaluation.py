@@ -249,12 +249,20 @@ def test_undeclared_values_empty_sets_and_unknown_profiles_are_named(folders):
 def test_masks_of_0_and_255_against_0_and_1_get_a_hint(folders, ours, theirs):
     save(folders[0], "a", box(4, 4, ours))
     save(folders[1], "a", box(4, 4, theirs))
-    with pytest.warns(NnsamWarning, match=f"prediction holds 0 and {ours}, the reference 0 and {theirs}"):
+    white = "references" if theirs == 255 else "predictions"
+    with pytest.warns(NnsamWarning, match=rf"Case a: the {white} hold 0 and 255, .* write the {white} with 0 and 1"):
         evaluate(*folders)
+    save(folders[0], "b", box(4, 4, ours))
+    save(folders[1], "b", box(4, 4, theirs))
+    with pytest.warns(NnsamWarning) as told:
+        evaluate(*folders)
+    assert len(told) == 1
+    assert str(told[0].message).startswith("2 of 2 cases (the first: a): ")
+    for folder in folders:
+        (folder / "b.png").unlink()
     declare(folders[1], box=1)
     with pytest.raises(InputError, match=r"values \[255\], .* Masks of 0 and 255 are written as 0 and 1"):
-        with pytest.warns(NnsamWarning):
-            evaluate(*folders)
+        evaluate(*folders)
 
 
 @pytest.mark.filterwarnings("error::nnsam.errors.NnsamWarning")

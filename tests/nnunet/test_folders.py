@@ -1,6 +1,6 @@
 import pytest
 
-from nnsam.nnunet.folders import NNUNET_FOLDERS, unset_variable
+from nnsam.nnunet.folders import NNUNET_FOLDERS, unset_variable, unset_variable_of_output
 
 
 @pytest.fixture
@@ -35,3 +35,20 @@ def test_nothing_is_wrong_where_all_are_set_or_the_folder_is_there(monkeypatch, 
     monkeypatch.delenv("nnUNet_raw")
     monkeypatch.setattr("nnsam.nnunet.folders.Path.exists", lambda path: True)
     assert unset_variable("/Dataset100_Lesions") is None
+
+
+@pytest.mark.parametrize("path", ["/nowhere_bundle", "/nowhere_bundle/fold_0/a.json"])
+def test_an_output_that_would_lie_in_the_root_folder_is_noticed(unset, path):
+    assert f"found the output {path} in the root folder, which has no nowhere_bundle" in unset_variable_of_output(path)
+    assert "export nnUNet_results=" in unset_variable_of_output(path)
+
+
+@pytest.mark.parametrize("path", ["/", "/tmp", "/tmp/nowhere_bundle", "nowhere_bundle", "-", "", "../x"])
+def test_other_outputs_are_the_users_business(unset, path):
+    assert unset_variable_of_output(path) is None
+
+
+def test_outputs_in_the_root_folder_are_meant_where_all_variables_are_set(monkeypatch, tmp_path):
+    for name in NNUNET_FOLDERS:
+        monkeypatch.setenv(name, str(tmp_path))
+    assert unset_variable_of_output("/nowhere_bundle") is None

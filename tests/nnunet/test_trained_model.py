@@ -84,6 +84,12 @@ def test_damaged_folders_are_told(model, tmp_path):
     with pytest.raises(InputError, match="trained by MyTrainer, which neither nnsam nor nnU-Net has"):
         list(load_trained_model(folder).networks())
     checkpoint.write_bytes(good)
+    edit(checkpoint, trainer_name="nnSAMLaterTrainer")
+    with pytest.raises(InputError, match=r"trained by nnSAMLaterTrainer, which neither .* update nnsam"):
+        list(load_trained_model(folder).networks())
+    checkpoint.write_bytes(good)
+    with pytest.raises(InputError, match=r"fold_0 has no plans\.json; .*it is a fold: give its parent folder, .*model"):
+        load_trained_model(folder / "fold_0")
     edit(checkpoint, network_weights={})
     with pytest.raises(InputError, match=r"does not fit plans\.json"):
         list(load_trained_model(folder).networks())

@@ -79,10 +79,12 @@ def test_existing_files_need_to_be_own_or_overwrite(tmp_path):
     pairs = [(path, path) for path in names]
     check_outputs(pairs, [], overwrite=True)
     check_outputs(pairs, [], overwrite=False, is_own=lambda path: True)
-    with pytest.raises(InputError, match=r"a \(and 1 more\) exists.*--overwrite"):
+    with pytest.raises(InputError, match=r"a \(and 1 more\) exist already; replace them with --overwrite, or choose"):
         check_outputs(pairs, [], overwrite=False)
-    with pytest.raises(InputError, match=r"b exists.*--overwrite"):
+    with pytest.raises(InputError, match=r"b exists already; replace it with --overwrite, or choose another output\."):
         check_outputs(pairs, [], overwrite=False, is_own=lambda path: path.name == "a")
+    with pytest.raises(InputError, match=r"exist, and no record says that this command wrote them; .*--overwrite"):
+        check_outputs(pairs, [], overwrite=False, has_record=True)
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"a": 1}', "[" * 100_000, None])

@@ -50,7 +50,10 @@ def test_what_cannot_be_is_told(tmp_path, cpu):
     cpu("f32")
     with pytest.raises(SetupError, match="no bf16 instructions; choose the precision f32"):
         choose_precision(bundle(tmp_path), "bf16")
-    with pytest.raises(InputError, match="no int8 network; it has f32, bf16"):
+    with pytest.raises(InputError, match="no int8 network; here it is computed in f32: choose that, or export"):
+        choose_precision(bundle(tmp_path, int8=False), "int8")
+    cpu("f32", "bf16", "int8")
+    with pytest.raises(InputError, match="no int8 network; here it is computed in f32 or bf16: choose"):
         choose_precision(bundle(tmp_path, int8=False), "int8")
     with pytest.raises(InputError, match="'half' is unknown; expected auto, f32, bf16, int8"):
         check_precision("half")

@@ -9,6 +9,7 @@ import pytest
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from rich.console import Console
 
+from nnsam.support.concurrency import Terminated
 from nnsam.training.progress import EpochBar, how_to_go_on
 
 CONTROL = "nnSAMRandomEncoderTrainer_3epochs_2iters_sam32"  # needs no weights
@@ -78,8 +79,10 @@ def test_ctrl_c_says_what_c_goes_on_from(make_trainer, monkeypatch, capsys, epoc
         return step(self, batch)
 
     monkeypatch.setattr(nnUNetTrainer, "train_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit) as ending:
         trainer.run_training()
+    assert ending.value.code == 130
+    assert ending.value.__suppress_context__  # no stack below the sentence
     said = capsys.readouterr().out
     assert f"nnsam: interrupted in epoch {epoch} of 3; " in said
     assert sentence in said
@@ -90,10 +93,26 @@ def test_ctrl_c_says_what_c_goes_on_from(make_trainer, monkeypatch, capsys, epoc
     again.load_checkpoint(str(Path(trainer.output_folder, name)))
     assert again.current_epoch == int(done) + 1
     monkeypatch.setattr(nnUNetTrainer, "run_training", interrupted_at_once)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit):
         again.run_training()
     assert f"goes on after epoch {done}, from {name}" in capsys.readouterr().out
 
 
 def interrupted_at_once(self):
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
+def test_the_stack_of_an_interruption_is_shown_on_request(make_trainer, monkeypatch, error, code):
+    trainer = make_trainer(CONTROL)
+
+    def end(self):
+        raise error
+
+    monkeypatch.setattr(nnUNetTrainer, "run_training", end)
+    with pytest.raises(SystemExit) as ending:
+        trainer.run_training()
+    assert ending.value.code == code
+    monkeypatch.setenv("NNSAM_TRACEBACK", "1")
+    with pytest.raises(error):
+        trainer.run_training()

@@ -6,6 +6,7 @@ import re
 
 import pytest
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnsam.errors import InputError
 from nnsam.training import trainer_names
@@ -64,6 +65,14 @@ def test_options_that_do_not_fit_are_named(name, message):
 def test_other_names_are_none_of_ours(name):
     with pytest.raises(LookupError, match="unknown trainer"):
         trainer_class(name)
+
+
+@pytest.mark.parametrize("name", ["nnSAMTrainr", "nnsamTrainer", "nnSAMTrainr_2epochs"])
+def test_nnunet_looking_for_a_misspelled_name_is_told_in_one_sentence(name, capsys):
+    with pytest.raises(InputError, match=r"unknown trainer '.*'; this package has .*did you mean nnSAMTrainer"):
+        recursive_find_trainer_class_by_name(name)
+    with pytest.raises(RuntimeError, match="Could not find requested nnunet trainer"):  # not ours to tell
+        recursive_find_trainer_class_by_name("nnUNetTrainr")
 
 
 @pytest.mark.parametrize("base", list(TRAINERS))

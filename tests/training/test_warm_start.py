@@ -55,6 +55,15 @@ def test_damaged_files_are_refused(tmp_path, content):
         read_nnunet_checkpoint(tmp_path / "bad.pth")
 
 
+def test_a_picture_is_no_checkpoint_of_pytorch(tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(range(256)))
+    with pytest.raises(InputError, match=r"photo\.jpg .*: it is no checkpoint of PyTorch; give a checkpoint_"):
+        read_nnunet_checkpoint(tmp_path / "photo.jpg")
+    old = tmp_path / "old.pth"
+    torch.save(checkpoint(), old, _use_new_zipfile_serialization=False)
+    assert read_nnunet_checkpoint(old)["trainer_name"] == checkpoint()["trainer_name"]
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"there is no file .*absent\.pth"):
         read_nnunet_checkpoint(tmp_path / "absent.pth")

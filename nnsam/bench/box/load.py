@@ -31,7 +31,7 @@ def measure_load(
         boxes: how many.
         few: fewer, for comparison.
         size: of the image, (H, W).
-        device: "cpu" or "cuda"; of bundles "cpu" or "auto".
+        device: "cpu", "cuda" or "mps"; of bundles "cpu" or "auto".
 
     Returns:
         boxes, few, size; seconds and few_seconds (network warm, image set); linearity: seconds / few_seconds relative

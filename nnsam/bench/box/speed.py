@@ -44,7 +44,7 @@ def bench_box(
         data: test sets, see `evaluate_sets`; None: no accuracy, and passes of the synthetic images.
         quick: three image sizes, fewer rounds and boxes.
         rounds: rounds that count; None: 7, or 3 if quick.
-        device: "cpu" or "cuda"; of bundles "cpu" or "auto".
+        device: "cpu", "cuda" or "mps"; of bundles "cpu" or "auto".
         baselines: see `evaluate_sets`.
         sets: see `evaluate_sets`.
         max_cases: see `evaluate_sets`.
@@ -55,7 +55,7 @@ def bench_box(
         The JSON object of `nnsam bench box`: `zoom_time_spread`, (longest - shortest) / shortest of the median times
         per box over the sizes; `passes_per_box` of zoom; `rows` per size; `boxes_241` (see `measure_load`);
         `accuracy` (see `evaluate_sets`), of the baselines alone without a model, null without data; `model`,
-        `precision`, `machine`.
+        `precision`, `device`, `machine`.
 
     Raises:
         InputError: no such model, no test sets.
@@ -84,6 +84,7 @@ def bench_box(
         "model": "71.8 M parameters, random weights" if model is None else Path(model).name,
         "patch_size": list(predictor.spec.patch_size),
         "precision": predictor.precision,
+        "device": "cpu" if device == "auto" else device,  # auto of a bundle
         "machine": describe_machine(),
     }
 

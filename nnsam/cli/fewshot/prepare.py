@@ -60,7 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="training",
         help="cases that nnU-Net plans from (%(default)s)",
     )
-    parser.add_argument("--patient-regex", metavar="REGEX", help="patient in a case's name: group 1, or all it matched")
+    parser.add_argument(
+        "--patient-regex",
+        "--patient",
+        metavar="REGEX",
+        help="patient in a case's name: group 1, or all it matched",
+    )
     parser.add_argument(
         "--split-seed", type=int, default=0, metavar="S", help="of the draw of validation and test cases (%(default)s)"
     )
@@ -73,7 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch-size", type=int, metavar="N", help="instead of nnU-Net's; recorded")
     parser.add_argument("--plan", action="store_true", help="plan and preprocess all subsets now")
-    parser.add_argument("--np", type=int, default=1, metavar="N", help="processes for --plan (%(default)s)")
+    parser.add_argument(
+        "-np", "--np", "--processes", type=int, default=1, metavar="N", help="processes for --plan (%(default)s)"
+    )
     add_json(parser)
     add_voxel_limit(parser)
 

@@ -13,8 +13,9 @@ from importlib.util import find_spec
 
 from nnsam.errors import InputError, SetupError
 from nnsam.fewshot.runs.options import Budget
-from nnsam.nnunet.trainer_names import TRAINERS, parse_options
+from nnsam.nnunet.trainer_names import TRAINERS, UnknownTrainerError, parse_options
 from nnsam.support.installation import how_to_install
+from nnsam.support.suggestions import did_you_mean
 
 STOCK = "nnUNetTrainer"
 
@@ -107,6 +108,7 @@ def find_method(name: str) -> Method:
         return Method(name, name, has_own_budget=True, note="a trainer with its own budget and no seed")
     raise InputError(
         f"the method {name!r} is unknown; known are {', '.join(METHODS)} and the trainers that nnU-Net finds"
+        f"{did_you_mean(base, METHODS)}"
     )
 
 
@@ -148,5 +150,5 @@ def _nnunet_finds(name: str) -> bool:
     try:
         with redirect_stdout(io.StringIO()):  # it tells where it looks
             return recursive_find_trainer_class_by_name(name) is not None
-    except RuntimeError:  # nnU-Net's way to say no
+    except (RuntimeError, UnknownTrainerError):  # nnU-Net's way to say no, and ours
         return False

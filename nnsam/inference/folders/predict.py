@@ -336,7 +336,7 @@ class FolderRun:
         own = [(self._folder, self._folder / name) for name in (DATASET_JSON, RECORD)]
         check_outputs([*written, *own], inputs, IMAGES)
         pending = [(case.files[0], path) for case in cases if case.name not in done for path in self._outputs(case)]
-        check_outputs(pending, (), overwrite=overwrite, is_own=self._record.has_written)
+        check_outputs(pending, (), overwrite=overwrite, is_own=self._record.has_written, has_record=True)
         if self._folder.is_dir() and any(self._folder.samefile(file.absolute().parent) for file in inputs):
             raise InputError(f"{self._folder} holds the images; choose another folder for the label maps.")
 

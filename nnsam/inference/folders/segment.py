@@ -133,6 +133,12 @@ def plan_tasks(
     output = Path(output)
     if into_folder and output.is_file():
         raise InputError(f"{output} is a file, but a folder of images needs a folder for the label maps.")
+    ending = None if output.is_dir() else format_of(output)
+    if into_folder and ending is not None:
+        raise InputError(
+            f"the label maps of a folder of images go into a folder; found {output}, a name ending with "
+            f"{ending.ending}: give a folder's name."
+        )
     folder = output if into_folder or output.is_dir() or not output.suffix else None
     if folder is not None:
         tasks = [_task_in_folder(file, output, overlay, probabilities, dicom_seg) for file in inputs]
@@ -151,7 +157,8 @@ def plan_tasks(
     # Of separate objects, which may have names of their own, it is checked when it is known how many there are.
     maps = {task.output for task in tasks} if separate else set()
     is_own = _of_nobody if folder is None else own_outputs(folder, SEGMENT_RECORD)
-    check_outputs([pair for pair in outputs if pair[1] not in maps], (), overwrite=overwrite, is_own=is_own)
+    new = [pair for pair in outputs if pair[1] not in maps]
+    check_outputs(new, (), overwrite=overwrite, is_own=is_own, has_record=folder is not None)
     if output.is_dir() and into_folder and any(output.samefile(file.path.absolute().parent) for file in inputs):
         raise InputError(f"{output} holds the images; choose another folder for the label maps.")
     return [
@@ -596,6 +603,12 @@ def _captions(result: CaseResult) -> list[str]:
     return [f"label {label}, {size}, {score}" for label, size, score in zip(result.labels, sizes, scores, strict=True)]
 
 
+def _check_new(task: SegmentTask, outputs: Iterable[Path]) -> None:
+    """Refuses files that exist and may not be replaced."""
+    pairs, has_record = [(path, path) for path in outputs], task.folder is not None
+    check_outputs(pairs, (), overwrite=task.overwrite, is_own=task.is_own, has_record=has_record)
+
+
 def _write_separate(
     task: SegmentTask,
     image: Image,
@@ -612,13 +625,13 @@ def _write_separate(
         whole[slices(box)] = mask
         segments.append(Segment(label, f"object {number}, label {label}", whole))
     if found.kind in ("dicom", "npz"):
-        check_outputs([(task.output, task.output)], (), overwrite=task.overwrite, is_own=task.is_own)
+        _check_new(task, [task.output])
         empty = image.with_pixels(np.zeros(image.shape, np.uint8))
         write_labels(task.output, empty, segments=segments, algorithm="SEMIAUTOMATIC")
         return (task.output,)
     outputs = [beside(task.output, found.ending, f"_{number}{found.ending}") for number in range(1, len(masks) + 1)]
     check_outputs([*((path, path) for path in outputs), *task.reports], task.kept)
-    check_outputs([(path, path) for path in outputs], (), overwrite=task.overwrite, is_own=task.is_own)
+    _check_new(task, outputs)
     for path, segment in zip(outputs, segments, strict=True):
         assert segment.mask is not None
         values = segment.mask.astype(label_dtype([segment.label])) * segment.label

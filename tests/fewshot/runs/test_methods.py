@@ -56,8 +56,14 @@ def test_unknown_methods_list_the_known_ones(name, monkeypatch):
 
 def test_nnunets_search_is_not_printed(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path))
-    with pytest.raises(InputError, match="the method 'nnUNetTrainerr' is unknown"):
+    with pytest.raises(InputError, match=r"the method 'nnUNetTrainerr' is unknown.*did you mean nnUNetTrainer"):
         find_method("nnUNetTrainerr")
+    assert capsys.readouterr().out == ""
+
+
+def test_misspelled_trainers_of_nnsam_are_unknown_methods_with_a_suggestion(capsys):
+    with pytest.raises(InputError, match=r"'nnSAMTrainr_sam256' is unknown; known are .*did you mean nnSAMTrainer"):
+        find_method("nnSAMTrainr_sam256")
     assert capsys.readouterr().out == ""
 
 
