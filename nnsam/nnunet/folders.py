@@ -12,7 +12,7 @@ _UNEXPANDED = re.compile(rf"[$%]\{{?({'|'.join(NNUNET_FOLDERS)})\b")
 
 
 def fold_hint(folder: Path) -> str:
-    """ "; it is a fold: ..." where a folder lies in a model folder, as fold_0 does, and is none itself, else ""."""
+    """Returns the sentence to add where a folder lies in a model folder, as fold_0 does; empty elsewhere."""
     model = folder.absolute().parent
     return f"; it is a fold: give its parent folder, {model}" if (model / "plans.json").is_file() else ""
 
