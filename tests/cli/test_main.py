@@ -268,7 +268,7 @@ def test_numbers_below_zero_are_values_and_not_options():
         "box-train lesions -o bundle --work=/nowhere_bundle",
         "predict bundle -i a.png -o/nowhere_bundle/a.png",
         "evaluate -p a -r b --json /nowhere_bundle.json",
-        "bench cpu --out /nowhere_bundle",
+        "convert images a b -o /nowhere_bundle",
     ],
 )
 def test_an_output_whose_variable_was_not_set_is_refused_before_the_work(monkeypatch, capsys, words):
