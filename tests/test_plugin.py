@@ -88,9 +88,10 @@ def test_folders_behind_ours_are_still_searched(monkeypatch, tmp_path):
 
 def test_nnunets_own_trainers_and_errors_stay(only_ours):
     assert find("nnUNetTrainer").__module__ == "nnunetv2.training.nnUNetTrainer.nnUNetTrainer"
-    for unknown in ("NoSuchTrainer", "nnSAMTrainers_2epochs"):
-        with pytest.raises(RuntimeError, match=f"Could not find requested nnunet trainer {unknown}"):
-            find(unknown)
+    with pytest.raises(RuntimeError, match="Could not find requested nnunet trainer NoSuchTrainer"):
+        find("NoSuchTrainer")
+    with pytest.raises(InputError, match=r"unknown trainer 'nnSAMTrainers_2epochs'.*did you mean nnSAMTrainer"):
+        find("nnSAMTrainers_2epochs")
 
 
 def test_an_unknown_option_is_told_by_us(only_ours):

@@ -5,6 +5,8 @@ name is one of ours. nnU-Net removes modules of this folder from ``sys.modules``
 live in ``nnsam.training``, hence stay the same objects and can be pickled.
 """
 
+import os
+
 
 def __getattr__(name):
     if not name.lower().startswith("nnsam"):
@@ -13,5 +15,11 @@ def __getattr__(name):
     from nnsam.training.checks import install
 
     install()
-    # A name that is none of ours is an error, too: nnU-Net asks this folder last, and would only show its stack.
-    return trainer_class(name)
+    try:
+        return trainer_class(name)
+    except LookupError:
+        # Of the last folder that nnU-Net asks, its own answer would be a stack trace.
+        folders = [folder for folder in os.environ.get("nnUNet_extTrainer", "").split(os.pathsep) if folder.strip()]
+        if folders and not os.path.samefile(folders[-1], os.path.dirname(__file__)):
+            raise AttributeError(name) from None
+        raise

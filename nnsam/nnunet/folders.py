@@ -1,5 +1,6 @@
 """nnU-Net's three folders, which environment variables name, and paths whose variable was not set."""
 
+import importlib.util
 import os
 import re
 from pathlib import Path
@@ -36,8 +37,11 @@ def unset_variable(path: str) -> str | None:
 def unset_variable_of_output(path: str) -> str | None:
     """Tells that an output would become a new entry of the root folder, as $nnUNet_results/bundle does, unset.
 
-    Where all of nnU-Net's variables are set, or the entry is there, it is the user's business: None.
+    Where all of nnU-Net's variables are set, the entry is there, or nnU-Net is not installed (a container that only
+    predicts, with -o /out), it is the user's business: None.
     """
+    if importlib.util.find_spec("nnunetv2") is None:
+        return None
     unset = [name for name in reversed(NNUNET_FOLDERS) if not os.environ.get(name)]
     parts = Path(path).parts
     if not unset or len(parts) < 2 or parts[0] != "/" or Path(*parts[:2]).exists():

@@ -8,6 +8,7 @@ long as nobody has changed them. While a run lasts, a hidden journal beside it g
 it appears, so that those of a killed run are known, too.
 """
 
+import errno
 import json
 import os
 import stat
@@ -315,7 +316,8 @@ class RunRecord:
             try:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     raise InputError(f"{path} is no file; remove it, since the journal of the run is written there.")
-                os.write(descriptor, line)
+                if os.write(descriptor, line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
