@@ -39,8 +39,8 @@ def print_box_tables(result: dict) -> None:
     if result["accuracy"] is not None:
         _print_accuracy(console, result["accuracy"])
     console.print(
-        f"{escape(result['model'])} in {result['precision']}, patch {_by(result['patch_size'])}, on {result['device']}; "
-        f"{machine['processor']}, {machine['cores']} cores, {', '.join(machine['cpu_features'])}"
+        f"{escape(result['model'])} in {result['precision']}, patch {_by(result['patch_size'])}, "
+        f"on {result['device']}; {machine['processor']}, {machine['cores']} cores, {', '.join(machine['cpu_features'])}"
     )
 
 
