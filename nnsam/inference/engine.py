@@ -321,7 +321,14 @@ class _Variant:
             request = self.idle.pop()
         except IndexError:  # not asked before: another thread may take the last one in between
             request = self.compiled.create_infer_request()
-        request.start_async(arrays, share_inputs=True)
+        try:
+            request.start_async(arrays, share_inputs=True)
+        except RuntimeError as error:  # OpenVINO's, of shapes that a description of others has promised
+            shapes = ", ".join(" x ".join(map(str, array.shape)) for array in arrays)
+            raise InputError(
+                f"the network does not take inputs of {shapes}, as the description of its model says; export the model "
+                "again"
+            ) from error
         return _Running(self, request, arrays)
 
 

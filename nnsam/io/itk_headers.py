@@ -290,6 +290,8 @@ _NRRD_BYTES = {
 }
 _NRRD_ENCODINGS = {"raw": "raw", "gz": "zlib", "gzip": "zlib", "txt": "text", "text": "text", "ascii": "text"}
 _NRRD_ENCODINGS["hex"] = "text"
+# Fields that are not made of numbers and known words, which ITK copies into a buffer of fixed length.
+_NRRD_TEXTS, _LONGEST_WORD = ("content", "data file"), 250
 _PLACED_KINDS = ("domain", "space", "time", "???", "none")
 
 
@@ -328,7 +330,10 @@ def _nrrd_fields(path: Path) -> _Fields:
         name, colon, value = line.partition(":")
         if not colon:
             raise InputError(f"{path} has a header with a line that says nothing ({shown(line)}); {_AGAIN}.")
-        fields.add(path, name.strip().lower().replace("datafile", "data file"), value)
+        name = name.strip().lower().replace("datafile", "data file")
+        if name not in _NRRD_TEXTS and any(len(word) > _LONGEST_WORD for word in value.split()):
+            raise InputError(f"{path} states {shown(value.strip())} as {shown(name)}, which is none; {_AGAIN}.")
+        fields.add(path, name, value)
         if fields.values.get("data file", "").upper().startswith("LIST"):
             fields.rest = content[place:].decode("latin-1").splitlines()
             break

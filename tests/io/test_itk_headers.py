@@ -208,3 +208,15 @@ def test_a_missing_pixel_size_is_told(tmp_path, name, header):
     assert [*image.notices] == [f"{path} states no size of its pixels; 1 mm is taken, as other programs do."]
     path.write_bytes(header % line + bytes(range(12)))
     assert (read_image(path).spacing, read_image(path).notices) == ((2, 2), ())
+
+
+@pytest.mark.parametrize("field", ["kinds", "centers", "space units", "sizes", "no such field"])
+def test_nrrd_words_of_hundreds_of_letters_are_refused(tmp_path, field):
+    """A kind of 2,000 letters ended the process in ITK."""
+    header = b"NRRD0004\ntype: uint8\ndimension: 2\nsizes: 4 3\nencoding: raw\ncontent: " + b"y" * 900 + b"\n"
+    path = tmp_path / "a.nrrd"
+    path.write_bytes(header + b"\n" + bytes(12))
+    assert read_image(path).shape == (3, 4)
+    path.write_bytes(header + field.encode() + b": domain " + b"x" * 2000 + b"\n\n" + bytes(12))
+    with pytest.raises(InputError, match=r"a\.nrrd"):
+        read_image(path)
