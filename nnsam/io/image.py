@@ -266,12 +266,14 @@ def make_labels(
         attributes: further attributes of `Image`.
 
     Raises:
-        InputError: other numbers of axes, fractions, not finite, or negative; or see `check_geometry`.
+        InputError: no pixels, other numbers of axes, fractions, not finite, or negative; or see `check_geometry`.
     """
     if geometry is not None:
         check_geometry(source, geometry)
     if values.ndim not in (2, 3):
         raise InputError(f"{source} has {values.ndim} dimensions; a label map has 2 or 3.")
+    if values.size == 0:
+        raise InputError(f"{source} holds no pixels: its shape is {values.shape}.")
     if spacing is None and geometry is not None:
         spacing = geometry.spacing[::-1]
     return Image(_as_labels(values, source), values.ndim, spacing, geometry, kind, Path(source), **attributes)

@@ -73,7 +73,7 @@ class BoxModelSpec:
             pictures = int(plans["original_median_shape_after_transp"][0]) == 1
             channels = len(dataset_json.get("channel_names") or dataset_json["modality"])
             prompt = settings["nnsam_box"]["prompt"]
-            transpose = tuple(int(axis) for axis in plans.get("transpose_forward", (0, 1, 2)))
+            transpose = _three_axes(plans.get("transpose_forward", (0, 1, 2)))
             is_picture_file = kind_of(str(dataset_json.get("file_ending", ""))) in COLOURED
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise InputError(
@@ -87,7 +87,7 @@ class BoxModelSpec:
             spacing=None if is_unknown else (spacing_y, spacing_x),
             per_slice_normalization=pictures,
             trainer=trainer,
-            transpose=_three_axes(transpose),
+            transpose=transpose,
         )
 
     def as_section(self) -> dict[str, Any]:

@@ -158,6 +158,10 @@ def test_the_spec_is_read_from_plans():
     plans["transpose_forward"] = [0, 0, 1]
     with pytest.raises(InputError, match="order of axes"):
         BoxModelSpec.from_plans(plans, dataset)
+    plans["transpose_forward"] = [0, 1, 2, 3]
+    with pytest.raises(InputError, match="incomplete or damaged"):
+        BoxModelSpec.from_plans(plans, dataset)
+    plans["transpose_forward"] = [0, 1, 2]
     with pytest.raises(InputError, match="2 image channels"):
         BoxModelSpec.from_plans(plans, {"channel_names": {"0": "a", "1": "b"}})
     del flat["patch_size"]

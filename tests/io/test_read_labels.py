@@ -9,6 +9,7 @@ from skimage import io
 
 from nnsam.errors import InputError
 from nnsam.io.finding import find_labels
+from nnsam.io.image import make_labels
 from nnsam.io.reading import read_labels
 
 LABELS = np.arange(30, dtype=np.uint8).reshape(5, 6)
@@ -197,3 +198,9 @@ def test_tiff_labels_hold_what_is_stored(tmp_path, depth, photometric):
         values, options = values.astype(bool), {}
     tifffile.imwrite(tmp_path / "a.tif", values, photometric=photometric, **options)
     np.testing.assert_array_equal(read_labels(tmp_path / "a.tif").pixels, values)
+
+
+@pytest.mark.parametrize("shape", [(0, 7), (3, 0), (0, 7, 8)])
+def test_label_maps_without_pixels_are_refused(shape):
+    with pytest.raises(InputError, match=r"a\.tif holds no pixels"):
+        make_labels("a.tif", np.zeros(shape, np.uint8))
