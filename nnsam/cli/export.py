@@ -15,6 +15,7 @@ Example:
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnsam.cli.common import add_folds, add_json, add_voxel_limit, json_report
@@ -66,8 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exports and prints the report."""
+    from nnsam.errors import InputError
     from nnsam.exporting.export_model import export_model
 
+    if args.json not in (None, "-") and Path(args.output).absolute() in Path(args.json).absolute().parents:
+        raise InputError(f"{args.json} lies in the bundle {args.output}, which holds its own files; choose another place.")
     with json_report(args.json) as report:
         bundle = export_model(
             args.model,

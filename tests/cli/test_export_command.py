@@ -31,3 +31,10 @@ def test_bad_input_is_one_sentence(tmp_path, capsys):
     assert main(["export", str(tmp_path), "-o", str(tmp_path / "bundle")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_does_not_go_into_the_bundle(tmp_path, capsys):
+    words = ["export", str(tmp_path / "model"), "-o", str(tmp_path / "bundle")]
+    assert main([*words, "--json", str(tmp_path / "bundle" / "report.json")]) == 1
+    assert "report.json lies in the bundle" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
