@@ -331,7 +331,8 @@ def _nrrd_fields(path: Path) -> _Fields:
         if not colon:
             raise InputError(f"{path} has a header with a line that says nothing ({shown(line)}); {_AGAIN}.")
         name = name.strip().lower().replace("datafile", "data file")
-        if name not in _NRRD_TEXTS and any(len(word) > _LONGEST_WORD for word in value.split()):
+        words = [name] if name in _NRRD_TEXTS else [name, *value.split()]
+        if any(len(word) > _LONGEST_WORD for word in words):
             raise InputError(f"{path} states {shown(value.strip())} as {shown(name)}, which is none; {_AGAIN}.")
         fields.add(path, name, value)
         if fields.values.get("data file", "").upper().startswith("LIST"):

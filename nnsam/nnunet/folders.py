@@ -40,7 +40,10 @@ def unset_variable_of_output(path: str) -> str | None:
     Where all of nnU-Net's variables are set, the entry is there, or nnU-Net is not installed (a container that only
     predicts, with -o /out), it is the user's business: None.
     """
-    if importlib.util.find_spec("nnunetv2") is None:
+    try:
+        if importlib.util.find_spec("nnunetv2") is None:
+            return None
+    except (ImportError, ValueError):  # what stands in its way
         return None
     unset = [name for name in reversed(NNUNET_FOLDERS) if not os.environ.get(name)]
     parts = Path(path).parts
