@@ -71,7 +71,9 @@ def run(args: argparse.Namespace) -> int:
     from nnsam.exporting.export_model import export_model
 
     if args.json not in (None, "-") and Path(args.output).absolute() in Path(args.json).absolute().parents:
-        raise InputError(f"{args.json} lies in the bundle {args.output}, which holds its own files; choose another place.")
+        raise InputError(
+            f"{args.json} lies in the bundle {args.output}, which holds its own files; choose another place."
+        )
     with json_report(args.json) as report:
         bundle = export_model(
             args.model,

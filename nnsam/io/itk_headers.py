@@ -16,9 +16,11 @@ from nnsam.errors import InputError
 from nnsam.io.limits import DEFLATE_RATIO, check_stored, check_voxels
 from nnsam.support.text import shown
 
-# Of ITK, by the ending of a file. Left to itself ITK chooses by the content.
+# Of ITK, by the ending of a file. Left to itself ITK tries what the content may be, and some readers take gigabytes.
 READERS = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
 READERS |= {".gipl": "GiplImageIO", ".nii": "NiftiImageIO", ".nii.gz": "NiftiImageIO"}
+READERS |= {".png": "PNGImageIO", ".bmp": "BMPImageIO", ".jpg": "JPEGImageIO", ".jpeg": "JPEGImageIO"}
+READERS |= {".tif": "TIFFImageIO", ".tiff": "TIFFImageIO"}
 # Headers whose ending says that the pixels lie in a file of their own.
 _DETACHED = (".nhdr", ".mhd")
 _HEADER_BYTES = 1 << 22
@@ -64,7 +66,7 @@ class _Fields:
 
 
 def itk_reader(path: Path) -> str:
-    """The name of ITK's reader for a file's ending; empty where ITK shall choose."""
+    """The name of ITK's reader for a file's ending; empty where there is none."""
     name = path.name.lower()
     return next((reader for ending, reader in READERS.items() if name.endswith(ending)), "")
 

@@ -115,6 +115,8 @@ def open_itk(path: Path) -> Any:
     """
     import SimpleITK as sitk
 
+    if not itk_reader(path):  # which ITK would look for by trying them all, some of which take gigabytes
+        raise InputError(f"{path} is no image by its ending; expected NIfTI, NRRD, MHA, GIPL or a picture.")
     check_itk_header(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))

@@ -220,3 +220,11 @@ def test_nrrd_words_of_hundreds_of_letters_are_refused(tmp_path, field):
     path.write_bytes(header + field.encode() + b": domain " + b"x" * 2000 + b"\n\n" + bytes(12))
     with pytest.raises(InputError, match=r"a\.nrrd"):
         read_image(path)
+
+
+def test_itk_does_not_guess_what_a_file_is(tmp_path):
+    """Among what it tries, some readers take gigabytes for a few bytes that they take for theirs."""
+    path = tmp_path / "a.dcm"
+    path.write_bytes(bytes(2000))
+    with pytest.raises(InputError, match=r"a\.dcm is no image by its ending"):
+        read_header(path)
