@@ -106,4 +106,4 @@ def test_odd_names_and_encodings_segment_all_the_same(tmp_path):
     done = nnsam("segment", *paths, "--box", "5,5,20,20", env=environment)
     assert done.returncode == 0, done.stderr
     assert "compiled networks cannot be kept" in done.stderr
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == sorted(names)
