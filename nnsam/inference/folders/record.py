@@ -270,7 +270,7 @@ class RunRecord:
         self._expected.difference_update(outputs)
 
     def close(self) -> None:
-        """Writes what is not yet in the file, and removes the journal unless files are still expected.
+        """Writes what is not yet in the file, and removes the journal. Nobody writes into the folder any more.
 
         Raises:
             InputError: the record cannot be written.
@@ -281,10 +281,14 @@ class RunRecord:
                     if _is_same_output(self.folder / output, entry):
                         self._written[output] = entry
                         self._changed = True
-            self.flush()
-            if not self._expected:
+            for output in self._expected:  # of workers that were ended before they could tell
                 with suppress(OSError):
-                    _journal(self._path).unlink(missing_ok=True)
+                    self._written[output] = describe_file(self.folder / output)
+                    self._changed = True
+            self._expected.clear()
+            self.flush()
+            with suppress(OSError):
+                _journal(self._path).unlink(missing_ok=True)
 
     def _still_own(self, written: Mapping[str, list[dict[str, Any] | None]]) -> dict[str, dict[str, Any]]:
         """The last of several descriptions of a file that fits."""

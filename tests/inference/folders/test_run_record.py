@@ -187,11 +187,18 @@ def test_what_workers_were_to_write_is_own_until_their_run_has_ended(files):
     record = record_of(files)
     record.expect([mask, other])
     assert not record_of(files).has_written(mask)  # it was there before
-    record.close()
     other.write_bytes(b"of a worker that was not heard of any more")
-    assert record_of(files).has_written(other)
+    assert record_of(files).has_written(other)  # the run was killed
+    record_of(files).close()
+    assert not record_of(files).has_written(other)
+    other.unlink()
     record = record_of(files)
+    record.expect([other])
+    other.write_bytes(b"of a worker that was ended by Ctrl-C")
     record.close()
+    assert not list(mask.parent.glob(".*"))
+    assert record_of(files).has_written(other)
+    other.write_bytes(b"by hand")
     assert not record_of(files).has_written(other)
 
 
