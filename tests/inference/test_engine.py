@@ -163,7 +163,7 @@ def test_errors_of_the_inputs_come_through(network, ir, error):
 
 def test_inputs_of_a_wrong_shape_are_refused_and_do_no_harm(network, ir):
     compiled = Engine().compile(ir)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(InputError, match="does not take inputs of"):
         list(compiled.stream([(batches()[0],), (np.zeros((1, 5, 16, 24), np.float32),)]))
     np.testing.assert_allclose(compiled(batches()[1]), expected(network, batches()[1]), atol=1e-5)
 
