@@ -86,6 +86,14 @@ def test_folders_behind_ours_are_still_searched(monkeypatch, tmp_path):
     assert find("MyOwnTrainer").mine
 
 
+def test_a_folder_behind_ours_that_is_absent_is_no_stack_of_ours(monkeypatch, tmp_path):
+    from nnsam.trainers import nnsam_trainers
+
+    monkeypatch.setenv(_autoload.VARIABLE, f"{_autoload.trainer_folder()}{os.pathsep}{tmp_path / 'absent'}")
+    with pytest.raises(AttributeError, match="nnSAMOwnTrainer"):
+        nnsam_trainers.nnSAMOwnTrainer  # noqa: B018
+
+
 def test_nnunets_own_trainers_and_errors_stay(only_ours):
     assert find("nnUNetTrainer").__module__ == "nnunetv2.training.nnUNetTrainer.nnUNetTrainer"
     with pytest.raises(RuntimeError, match="Could not find requested nnunet trainer NoSuchTrainer"):

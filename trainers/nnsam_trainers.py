@@ -20,6 +20,6 @@ def __getattr__(name):
     except LookupError:
         # Of the last folder that nnU-Net asks, its own answer would be a stack trace.
         folders = [folder for folder in os.environ.get("nnUNet_extTrainer", "").split(os.pathsep) if folder.strip()]
-        if folders and not os.path.samefile(folders[-1], os.path.dirname(__file__)):
+        if folders and os.path.realpath(folders[-1]) != os.path.realpath(os.path.dirname(__file__)):
             raise AttributeError(name) from None
         raise

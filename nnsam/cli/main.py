@@ -19,7 +19,7 @@ from nnsam.cli.parser import CommandParser
 from nnsam.errors import NnsamError
 from nnsam.io.limits import allowing_voxels
 from nnsam.nnunet.folders import unset_variable, unset_variable_of_output
-from nnsam.support.concurrency import TERMINATED, Terminated, terminable, uninterrupted
+from nnsam.support.concurrency import INTERRUPTED, TERMINATED, Terminated, terminable, uninterrupted
 from nnsam.support.drafts import DISK_FULL, remove_stale_drafts
 from nnsam.support.installation import how_to_install_all
 from nnsam.support.text import clipped
@@ -147,7 +147,7 @@ def _run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt as error:
         terminated = isinstance(error, Terminated)
         print(f"nnsam {args.command}: {'terminated' if terminated else 'interrupted'}", file=sys.stderr)
-        return TERMINATED if terminated else 130
+        return TERMINATED if terminated else INTERRUPTED
 
 
 if __name__ == "__main__":

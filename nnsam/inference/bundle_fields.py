@@ -76,6 +76,12 @@ def _number(low: float, high: float, what: str = "") -> Check:
     return check
 
 
+def _step(value: Any, where: str) -> None:
+    """Distance of tiles as a share of their size."""
+    if type(value) not in (int, float) or not LEAST_STEP <= value <= 1:
+        raise _wrong(where, value, f"a number from {LEAST_STEP} to 1")
+
+
 def _any_number(value: Any, where: str) -> None:
     """Statistics of images without any foreground are nan."""
     if type(value) not in (int, float):
@@ -236,7 +242,7 @@ _SECTIONS = _object(
                 "patch_size": _list(_whole(1, _MOST_PATCH_VOXELS), 2, 3),
                 "mirror_axes": _or_null(_list(_whole(0, 2), 0, 3)),
             },
-            {"step": _number(LEAST_STEP / 2, 1), "gaussian_sigma": _number(0, 100)},
+            {"step": _step, "gaussian_sigma": _number(0, 100)},
         ),
         "labels": _object(
             {

@@ -40,14 +40,14 @@ def unset_variable_of_output(path: str) -> str | None:
     Where all of nnU-Net's variables are set, the entry is there, or nnU-Net is not installed (a container that only
     predicts, with -o /out), it is the user's business: None.
     """
+    unset = [name for name in reversed(NNUNET_FOLDERS) if not os.environ.get(name)]
+    parts = Path(path).parts
+    if not unset or len(parts) < 2 or parts[0] != "/" or Path(*parts[:2]).exists():
+        return None
     try:
         if importlib.util.find_spec("nnunetv2") is None:
             return None
     except (ImportError, ValueError):  # what stands in its way
-        return None
-    unset = [name for name in reversed(NNUNET_FOLDERS) if not os.environ.get(name)]
-    parts = Path(path).parts
-    if not unset or len(parts) < 2 or parts[0] != "/" or Path(*parts[:2]).exists():
         return None
     return (
         f"found the output {path} in the root folder, which has no {parts[1]}, as if a variable before it were not set "

@@ -40,8 +40,8 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], threa
                 future.cancel()
 
 
-# Exit code of a process that SIGTERM has ended, as a shell tells it.
-TERMINATED = 143
+# Exit codes of a process that SIGTERM or Ctrl-C has ended, as a shell tells them.
+TERMINATED, INTERRUPTED = 143, 130
 
 
 class Terminated(KeyboardInterrupt):

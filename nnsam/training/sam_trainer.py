@@ -23,7 +23,7 @@ from nnsam.losses.compound import SegmentationAndLevelSetLoss
 from nnsam.networks.fused_unet import FusedUNet, SegmentationNetwork
 from nnsam.networks.mobile_sam import MobileSAMEncoder, load_encoder_state
 from nnsam.networks.sam_branch import Provenance, SAMBranch, digest
-from nnsam.support.concurrency import TERMINATED, Terminated
+from nnsam.support.concurrency import INTERRUPTED, TERMINATED, Terminated
 from nnsam.support.files import write_json
 from nnsam.training.acceleration import CPUAcceleration, check_settings
 from nnsam.training.checks import check_configuration, check_fold, check_versions
@@ -32,8 +32,6 @@ from nnsam.training.progress import EpochBar, how_to_go_on
 from nnsam.training.transforms import AppendSignedDistance
 from nnsam.weights import WeightsSource
 
-# Exit code after Ctrl-C, as a shell's.
-_INTERRUPTED = 130
 WEIGHTS_RECORD = "sam_weights.json"
 
 
@@ -263,7 +261,7 @@ class nnSAMTrainer(nnUNetTrainer):
             if os.environ.get("NNSAM_TRACEBACK"):
                 raise
             # The sentence above has said it all; the stack would only push it off the screen.
-            raise SystemExit(TERMINATED if isinstance(error, Terminated) else _INTERRUPTED) from None
+            raise SystemExit(TERMINATED if isinstance(error, Terminated) else INTERRUPTED) from None
         finally:
             self._bar.stop()
 

@@ -512,7 +512,10 @@ def test_another_model_and_changed_outputs_are_not_continued(predictor, tmp_path
     predictor.backend.digest = "another"
     assert segment(*words) == 1
     assert "the model fake there and another now" in capsys.readouterr().err
-    predictor.backend.digest = "fake"
+    predictor.backend.digest, predictor.backend.device = "fake", "cuda"
+    assert segment(*words) == 1
+    assert "device 'cpu' there and 'cuda' now" in capsys.readouterr().err
+    del predictor.backend.device
     Image.fromarray(EXPECTED * 0).save(tmp_path / "out" / "a.png")  # corrected by hand
     assert segment(*words) == 1
     assert "a.png exists, and no record says that this command wrote it" in capsys.readouterr().err

@@ -50,9 +50,7 @@ def rename(folder, name):
     bundles.edit_manifest(folder, change)
 
 
-@pytest.mark.parametrize(
-    "name", ["../unet.xml", "/tmp/unet.xml", "sub/unet.xml", "..\\unet.xml", "C:unet.xml", "..", ""]
-)
+@pytest.mark.parametrize("name", ["../unet.xml", "/unet.xml", "sub/unet.xml", "..\\unet.xml", "C:unet.xml", "..", ""])
 def test_files_outside_of_the_folder_are_refused(bundle, name):
     shutil.copy(bundle / "unet_fold0.xml", bundle.parent / "unet.xml")
     rename(bundle, name)

@@ -43,7 +43,7 @@ def test_an_output_that_would_lie_in_the_root_folder_is_noticed(unset, path):
     assert "export nnUNet_results=" in unset_variable_of_output(path)
 
 
-@pytest.mark.parametrize("path", ["/", "/tmp", "/tmp/nowhere_bundle", "nowhere_bundle", "-", "", "../x"])
+@pytest.mark.parametrize("path", ["/", "/usr", "/usr/nowhere_bundle", "nowhere_bundle", "-", "", "../x"])
 def test_other_outputs_are_the_users_business(unset, path):
     assert unset_variable_of_output(path) is None
 
@@ -51,4 +51,10 @@ def test_other_outputs_are_the_users_business(unset, path):
 def test_outputs_in_the_root_folder_are_meant_where_all_variables_are_set(monkeypatch, tmp_path):
     for name in NNUNET_FOLDERS:
         monkeypatch.setenv(name, str(tmp_path))
+    assert unset_variable_of_output("/nowhere_bundle") is None
+
+
+def test_outputs_in_the_root_folder_are_meant_where_nnunet_is_not_installed(unset, monkeypatch):
+    """As in a container that only predicts, with -o /out."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert unset_variable_of_output("/nowhere_bundle") is None

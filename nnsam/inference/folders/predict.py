@@ -62,7 +62,7 @@ class CaseOutcome:
         output: label map.
         seconds: "read", "infer" and "write"; reading includes the preprocessing, writing the restoration.
         inputs: see `nnsam.inference.folders.record.describe_inputs`.
-        outputs: see `nnsam.inference.folders.record.describe_outputs`; empty unless it was done.
+        outputs: see `nnsam.inference.folders.record.RunRecord.add`; empty unless it was done.
         error: one sentence; empty where it was done.
         trace: stack trace of an error that is not the user's to mend, else empty.
         skipped: an earlier run had done it.

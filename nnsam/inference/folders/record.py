@@ -14,7 +14,7 @@ import os
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,15 +36,6 @@ _EARLIER = {"threads": 0}
 _SHARE_OF_TIME = 0.05
 
 
-def describe_outputs(paths: Iterable[Path], folder: Path) -> dict[str, dict[str, Any]]:
-    """Returns name in the output folder, with / between folders -> SHA-256 and size in bytes.
-
-    Raises:
-        OSError: one is absent, or no regular file.
-    """
-    return {output_name(path, folder): describe_file(path) for path in paths}
-
-
 def describe_file(path: Path) -> dict[str, Any]:
     """SHA-256 and size in bytes of a regular file, which pipes and devices are not.
 
@@ -57,7 +48,7 @@ def describe_file(path: Path) -> dict[str, Any]:
 
 
 def output_name(path: Path, folder: Path) -> str:
-    """How an output is called in the record of a folder."""
+    """How an output is called in the record of a folder: its path from there, with / between folders."""
     return Path(os.path.relpath(path, folder)).as_posix()
 
 
@@ -104,8 +95,10 @@ def own_outputs(folder: Path, name: str = RECORD) -> Callable[[Path], bool]:
         folder: with the outputs.
         name: of the record.
     """
-    known = _written(folder, name)
+    return _teller(folder, _written(_read(folder / name) or {}, folder / name))
 
+
+def _teller(folder: Path, known: Mapping[str, Sequence[dict[str, Any] | None]]) -> Callable[[Path], bool]:
     def is_own(path: Path) -> bool:
         entries = known.get(output_name(path, folder), [])
         return None in entries or any(entry is not None and _is_same_output(path, entry) for entry in entries)
@@ -113,15 +106,14 @@ def own_outputs(folder: Path, name: str = RECORD) -> Callable[[Path], bool]:
     return is_own
 
 
-def _written(folder: Path, name: str) -> dict[str, list[dict[str, Any] | None]]:
-    """What runs have written by record and journal; None stands for a file that a worker was to write."""
-    before = _read(folder / name) or {}
+def _written(before: Mapping[str, Any], record: Path) -> dict[str, list[dict[str, Any] | None]]:
+    """What runs have written by a record's content and its journal; None stands for what a worker was to write."""
     known: dict[str, list[dict[str, Any] | None]] = {}
     for entries in (before.get("written", {}), *(entry["outputs"] for entry in before.get("cases", {}).values())):
         for output, entry in entries.items():
             if _is_description(entry):
                 known.setdefault(output, []).append(entry)
-    for output, entry in _read_journal(_journal(folder / name)):
+    for output, entry in _read_journal(_journal(record)):
         known.setdefault(output, []).append(entry)
     return known
 
@@ -154,7 +146,7 @@ class RunRecord:
         folder: where outputs and record are.
         bundle: digest of the model.
         settings: everything else that results depend on; values that JSON can hold.
-        cases: case -> "outputs" and "inputs", see `describe_outputs` and `describe_inputs`, and what else was noted.
+        cases: case -> "outputs" and "inputs", see `add`, and what else was noted.
         has_written: see `own_outputs`, as it was before this run.
     """
 
@@ -163,10 +155,13 @@ class RunRecord:
         self.bundle = bundle
         self.settings = dict(settings)
         self.cases: dict[str, dict[str, Any]] = {}
-        self.has_written = own_outputs(folder, name)
         self._path = folder / name
-        self._before: dict[str, dict[str, Any]] = (_read(self._path) or {}).get("cases", {})
-        self._written = self._still_own(_written(folder, name))
+        self._content = _read(self._path)
+        before = self._content or {}
+        written = _written(before, self._path)
+        self.has_written = _teller(folder, written)
+        self._before: dict[str, dict[str, Any]] = dict(before.get("cases", {}))
+        self._written = self._still_own(written)
         self._noted: dict[str, dict[str, Any]] = {}
         self._expected: set[str] = set()
         self._changed = True
@@ -178,7 +173,7 @@ class RunRecord:
         Raises:
             InputError: that record is of another model or of other settings.
         """
-        content = _read(self._path)
+        content = self._content
         if content is None:
             return
         there, now = ({**_EARLIER, **values} for values in (content["settings"], self.settings))
@@ -248,7 +243,7 @@ class RunRecord:
 
         Args:
             case: its name.
-            outputs: see `describe_outputs`.
+            outputs: `output_name` -> `describe_file`.
             inputs: see `describe_inputs`.
             more: values that JSON can hold.
 

@@ -298,6 +298,7 @@ class SegmentRun:
             "probabilities": tasks[0].probabilities is not None,
             "precision": predictor.precision,
             "folds": list(predictor.folds),
+            "device": str(getattr(predictor.backend, "device", "cpu")),  # bundles compute on the CPU
             "batch_size": predictor.batch_size,
             "threads": threads,
         }
@@ -610,11 +611,7 @@ def _check_new(task: SegmentTask, outputs: Iterable[Path]) -> None:
 
 
 def _write_separate(
-    task: SegmentTask,
-    image: Image,
-    prompts: BoxPrompts,
-    masks: Sequence[NDArray[np.bool_]],
-    palette: bool,
+    task: SegmentTask, image: Image, prompts: BoxPrompts, masks: Sequence[NDArray[np.bool_]], palette: bool
 ) -> tuple[Path, ...]:
     """Writes each object's whole mask, see `SegmentOptions`; returns the files."""
     found = format_of(task.output)

@@ -8,14 +8,7 @@ import pytest
 
 from nnsam.errors import InputError
 from nnsam.inference.folders import record as run_record
-from nnsam.inference.folders.record import (
-    RECORD,
-    RunRecord,
-    describe_file,
-    describe_inputs,
-    describe_outputs,
-    has_record,
-)
+from nnsam.inference.folders.record import RECORD, RunRecord, describe_file, describe_inputs, has_record, output_name
 
 SETTINGS = {"precision": "f32", "folds": ["0"], "step": 0.5}
 
@@ -27,6 +20,10 @@ def files(tmp_path):
     image.write_bytes(b"image")
     mask.write_bytes(b"mask")
     return image, mask
+
+
+def describe_outputs(paths, folder):
+    return {output_name(path, folder): describe_file(path) for path in paths}
 
 
 def record_of(files, settings=SETTINGS, bundle="digest"):
